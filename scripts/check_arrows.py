@@ -1,0 +1,41 @@
+"""Include arrows: who may include whom (ARCHITECTURE.md), and where torch headers may stand."""
+import re
+import subprocess
+import sys
+
+ALLOWED = {
+    "core": set(),
+    "kernels": {"core"},
+    "attention": {"core", "kernels"},
+    "tokenizers": {"core"},
+    "checkpoint": {"core"},
+    "models": {"core", "kernels", "attention", "checkpoint", "tokenizers"},
+    "decoding": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models"},
+    "evaluation": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding"},
+    "cli": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding", "evaluation"},
+    "training": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding"},
+}
+TORCH = re.compile(r'#include [<"](torch|ATen|c10)/')
+
+
+def problems(path):
+    folder = path.split("/")[1]
+    torch_allowed = folder == "training" or path.endswith("_train.cpp") or path.endswith("_train.h")
+    includes_torch = includes_log = False
+    for number, line in enumerate(open(path), 1):
+        includes_torch |= bool(TORCH.match(line))
+        includes_log |= "<spdlog/" in line
+        if TORCH.match(line) and not torch_allowed:
+            yield f"{path}:{number}: torch headers belong in *_train files and src/training"
+        match = re.match(r'#include "([a-z_]+)/', line)
+        if match and match[1] in ALLOWED and match[1] != folder and match[1] not in ALLOWED[folder]:
+            if not (torch_allowed and match[1] == "training"):
+                yield f"{path}:{number}: {folder} must not include {match[1]}"
+    if includes_torch and includes_log:
+        yield f"{path}: torch and spdlog in one file (their fmt versions differ)"
+
+
+files = subprocess.run(["git", "ls-files", "src/*.cpp", "src/*.h"], capture_output=True, text=True, check=True)
+found = [p for path in files.stdout.split() if path.count("/") > 1 for p in problems(path)]
+print("\n".join(found), end="\n" if found else "")
+sys.exit(1 if found else 0)

@@ -1,0 +1,20 @@
+"""Text rules of tracked files: no absolute paths of somebody's machine, no left-overs."""
+import re
+import subprocess
+import sys
+
+RULES = [
+    (re.compile(r"(?<![\w.:/])/(home|root|work|Users|tmp)/"), "an absolute path"),
+    (re.compile(r"\b(TODO|FIXME|XXX|HACK)\b"), "a left-over"),
+]
+SKIP = ("LICENSE", "scripts/check_text.py")
+BINARY = (".gguf", ".safetensors", ".ngram", ".bin", ".png")
+
+found = []
+for path in subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines():
+    if path in SKIP or path.endswith(BINARY) or path.startswith("tests/data/"):
+        continue
+    for number, line in enumerate(open(path, encoding="utf-8"), 1):
+        found += [f"{path}:{number}: {what}" for rule, what in RULES if rule.search(line)]
+print("\n".join(found), end="\n" if found else "")
+sys.exit(1 if found else 0)

@@ -1,0 +1,58 @@
+#include "attention/attend.h"
+
+#include <algorithm>
+#include <vector>
+
+namespace espalier {
+namespace {
+
+constexpr int64_t kRowsPerTask = 32;
+
+struct Job {
+  int64_t head_tasks_before;  // (segment, KV head) tasks of the segments before
+  int64_t row_tasks_before;   // (segment, KV head, rows) tasks of the segments before
+  int64_t row_tiles;
+  float* prepared;  // [Hk][prepared_floats]
+  int64_t prepared_floats;
+};
+
+}  // namespace
+
+void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
+            std::span<const SegmentRows> segments) {
+  const Arena::Mark mark = scratch.mark();
+  const int heads_kv = mechanism.layout().heads_kv;
+  std::vector<Job> jobs;
+  int64_t head_tasks = 0, row_tasks = 0, scratch_floats = 0;
+  for (const SegmentRows& segment : segments) {
+    const int64_t tiles = (segment.rows + kRowsPerTask - 1) / kRowsPerTask;
+    const int64_t floats = (mechanism.prepared_floats(segment) + kPanel - 1) / kPanel * kPanel;
+    jobs.push_back({head_tasks, row_tasks, tiles, scratch.floats(floats * heads_kv), floats});
+    head_tasks += heads_kv;
+    row_tasks += heads_kv * tiles;
+    scratch_floats = std::max(scratch_floats, mechanism.scratch_floats(segment));
+  }
+  scratch_floats = (scratch_floats + kPanel - 1) / kPanel * kPanel;
+  float* worker_scratch = scratch.floats(scratch_floats * pool.size());
+
+  const auto prepare = [&](int64_t task, int) {
+    const size_t s = static_cast<size_t>(task / heads_kv);
+    const int head = static_cast<int>(task % heads_kv);
+    mechanism.prepare(kernels, segments[s], head, jobs[s].prepared + head * jobs[s].prepared_floats);
+  };
+  const auto compute = [&](int64_t task, int worker) {
+    size_t s = jobs.size() - 1;
+    while (task < jobs[s].row_tasks_before) --s;
+    const int64_t own = task - jobs[s].row_tasks_before;
+    const int head = static_cast<int>(own / jobs[s].row_tiles);
+    const int64_t begin = own % jobs[s].row_tiles * kRowsPerTask;
+    const int64_t end = std::min(segments[s].rows, begin + kRowsPerTask);
+    mechanism.attend(kernels, segments[s], head, begin, end, jobs[s].prepared + head * jobs[s].prepared_floats,
+                     worker_scratch + worker * scratch_floats);
+  };
+  pool.run(head_tasks, prepare);
+  pool.run(row_tasks, compute);
+  scratch.release(mark);
+}
+
+}  // namespace espalier

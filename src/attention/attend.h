@@ -1,0 +1,17 @@
+// Cuts the attention of a step into tasks and runs them.
+#pragma once
+
+#include <span>
+
+#include "attention/operator.h"
+#include "core/arena.h"
+#include "core/thread_pool.h"
+
+namespace espalier {
+
+// Writes `out` of every segment. Tasks are (segment, KV head) for what the rows of a head share, then (segment, KV
+// head, rows) for the rows; neither cut changes a bit of the result.
+void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
+            std::span<const SegmentRows> segments);
+
+}  // namespace espalier

@@ -1,0 +1,138 @@
+#include "attention/augmented.h"
+
+#include "attention/conv.h"
+#include "attention/flash.h"
+#include "attention/visible_rows.h"
+#include "core/error.h"
+
+namespace espalier {
+namespace {
+
+std::string part_spec(std::string name, int64_t group, const std::string& option) {
+  return std::move(name) + "(group=" + std::to_string(group) + "," + option + ")";
+}
+
+class Augmented : public Mechanism {
+ public:
+  Augmented(const AttentionSpec& spec, const AttentionShape& shape)
+      : shape_(shape),
+        group_(spec.integer("group", 64, kMinGroup, kMaxGroup)),
+        filter_(spec.integer("taps", 32, 0, kMaxTaps)) {
+    const std::string local = spec.choice("local", "blocked", "blocked|terraced|none");
+    const std::string global = spec.choice("global", "flash_global", "flash_global|none");
+    const std::string scale = spec.choice("scale", "count", "count|none");
+    if (local != "none") {
+      local_ = make_flash_local(AttentionSpec::parse(part_spec("flash_local", group_, "local=" + local)), shape);
+    }
+    if (global != "none") {
+      global_ = make_flash_global(AttentionSpec::parse(part_spec("flash_global", group_, "scale=" + scale)), shape);
+    }
+    if (!local_ && !global_ && filter_.taps() == 0) {
+      throw InvalidArgument(error_text("attention '" + spec.text() + "'", "at least one part", "none"));
+    }
+  }
+
+  Capabilities capabilities() const override { return {}; }
+  StateLayout layout() const override {
+    StateLayout layout{.heads_kv = shape_.heads_kv,
+                       .dim_k = shape_.dim_k,
+                       .dim_v = shape_.dim_v,
+                       .block = group_,
+                       .lag = 0,
+                       .tail = std::max<int64_t>(0, filter_.taps() - 1)};
+    for (const Mechanism* part : {local_.get(), global_.get()}) {
+      if (!part) continue;
+      layout.lag = std::max(layout.lag, part->layout().lag);
+      layout.fold_floats += part->layout().fold_floats;
+    }
+    return layout;
+  }
+
+  std::vector<ParameterInfo> parameters() const override {
+    std::vector<ParameterInfo> all;
+    if (global_) all.push_back({"augmented.alpha", {1}, Init::kZero});
+    if (filter_.taps() > 0) all.push_back(filter_.parameter(shape_));
+    return all;
+  }
+  void load(const std::vector<std::vector<float>>& values) override {
+    if (global_) alpha_ = values[0][0];
+    if (filter_.taps() > 0) filter_.load(values.back());
+  }
+
+  void fold_row(const Kernels& kernels, int kv_head, const float* k, const float* v, float* fold) const override {
+    if (global_) global_->fold_row(kernels, kv_head, k, v, fold);
+  }
+
+  int64_t prepared_floats(const SegmentRows& segment) const override {
+    return (local_ ? local_->prepared_floats(segment) : 0) + (global_ ? global_->prepared_floats(segment) : 0);
+  }
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
+    if (local_) local_->prepare(kernels, segment, kv_head, prepared);
+    if (global_) global_->prepare(kernels, segment, kv_head, global_prepared(segment, prepared));
+  }
+
+  int64_t scratch_floats(const SegmentRows& segment) const override {
+    int64_t part = segment.rows + shape_.dim_v;
+    if (local_) part = std::max(part, local_->scratch_floats(segment));
+    if (global_) part = std::max(part, global_->scratch_floats(segment));
+    return part + row_floats();
+  }
+  void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+              const float* prepared, float* scratch) const override {
+    float* memory = scratch + row_floats();
+    for (int64_t row = begin; row < end; ++row) {
+      if (local_) {
+        local_->attend(kernels, segment, kv_head, row, row + 1, prepared, memory);
+      } else {
+        for_heads(segment, kv_head, row, [&](int, float* out) { std::fill(out, out + shape_.dim_v, 0.0f); });
+      }
+      if (global_) add_global(kernels, segment, kv_head, row, prepared, scratch);
+      if (filter_.taps() > 0) {
+        const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(memory));
+        for_heads(segment, kv_head, row, [&](int h, float* out) {
+          filter_.add(kernels, all, kv_head * shape_.heads_per_kv() + h, shape_.dim_v, memory + segment.rows, out);
+        });
+      }
+    }
+  }
+
+ private:
+  // The output of one row for all query heads of all KV heads: the global part writes here.
+  int64_t row_floats() const { return int64_t{shape_.heads} * shape_.dim_v; }
+
+  float* global_prepared(const SegmentRows& segment, float* prepared) const {
+    return prepared + (local_ ? local_->prepared_floats(segment) : 0);
+  }
+
+  template <class Body>
+  void for_heads(const SegmentRows& segment, int kv_head, int64_t row, Body&& body) const {
+    for (int h = 0; h < shape_.heads_per_kv(); ++h) body(h, output_of(segment, shape_, kv_head, h, row));
+  }
+
+  void add_global(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t row, const float* prepared,
+                  float* scratch) const {
+    SegmentRows aside = segment;
+    aside.out = scratch;
+    aside.out_stride = 0;  // one row
+    global_->attend(kernels, aside, kv_head, row, row + 1, global_prepared(segment, const_cast<float*>(prepared)),
+                    scratch + row_floats());
+    for_heads(segment, kv_head, row, [&](int h, float* out) {
+      kernels.add_scaled(output_of(aside, shape_, kv_head, h, row), alpha_, shape_.dim_v, out);
+    });
+  }
+
+  AttentionShape shape_;
+  int64_t group_;
+  std::unique_ptr<Mechanism> local_, global_;
+  ConvFilter filter_;
+  float alpha_ = 0.0f;
+};
+
+}  // namespace
+
+std::unique_ptr<Mechanism> make_augmented(const AttentionSpec& spec, const AttentionShape& shape) {
+  spec.reject_unknown("local|global|group|taps|scale");
+  return std::make_unique<Augmented>(spec, shape);
+}
+
+}  // namespace espalier

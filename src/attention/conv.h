@@ -1,0 +1,39 @@
+// `conv(taps=32)`: causal depthwise FIR over v (You et al., ICML 2024), one filter per query head.
+//
+//   y_t = sum_{j<W} w[h][j] v_{t - (W-1) + j}          oldest first; rows before the text are skipped
+//
+// Parameter: conv.weight [H, W], zero at first. State: the last W - 1 rows.
+#pragma once
+
+#include <memory>
+
+#include "attention/operator.h"
+
+namespace espalier {
+
+class VisibleRows;
+
+std::unique_ptr<Mechanism> make_conv(const AttentionSpec& spec, const AttentionShape& shape);
+
+// The same filter as a part of another mechanism.
+class ConvFilter {
+ public:
+  explicit ConvFilter(int64_t taps) : taps_(taps) {}
+
+  int64_t taps() const { return taps_; }
+  ParameterInfo parameter(const AttentionShape& shape) const {
+    return {"conv.weight", {shape.heads, taps_}, Init::kZero};
+  }
+  void load(std::vector<float> weight) { weight_ = std::move(weight); }
+  // out += the filtered v of query head `head` (counted over all heads) at the node's position; `all` is its whole
+  // path, `sum` [Dv] scratch.
+  void add(const Kernels& kernels, const VisibleRows& all, int head, int64_t dim_v, float* sum, float* out) const;
+
+ private:
+  int64_t taps_;
+  std::vector<float> weight_;  // [H, W]
+};
+
+inline constexpr int64_t kMaxTaps = 256;
+
+}  // namespace espalier

@@ -1,0 +1,58 @@
+#include "attention/conv.h"
+#include "attention/visible_rows.h"
+
+namespace espalier {
+
+void ConvFilter::add(const Kernels& kernels, const VisibleRows& all, int head, int64_t dim_v, float* sum,
+                     float* out) const {
+  const VisibleRows rows = all.range(all.position() + 1 - taps_, all.position() + 1);
+  std::fill(sum, sum + dim_v, 0.0f);
+  rows.weighted_sum(kernels, weight_.data() + (head + 1) * taps_ - rows.count(), sum);
+  kernels.add(out, sum, dim_v, out);
+}
+
+namespace {
+
+class Conv : public Mechanism {
+ public:
+  Conv(const AttentionShape& shape, int64_t taps) : shape_(shape), filter_(taps) {}
+
+  Capabilities capabilities() const override { return {}; }
+  StateLayout layout() const override {
+    return {.heads_kv = shape_.heads_kv,
+            .dim_k = shape_.dim_k,
+            .dim_v = shape_.dim_v,
+            .block = kPanel,
+            .lag = 0,
+            .tail = filter_.taps() - 1};
+  }
+  std::vector<ParameterInfo> parameters() const override { return {filter_.parameter(shape_)}; }
+  void load(const std::vector<std::vector<float>>& values) override { filter_.load(values[0]); }
+  int64_t prepared_floats(const SegmentRows&) const override { return 0; }
+  void prepare(const Kernels&, const SegmentRows&, int, float*) const override {}
+  int64_t scratch_floats(const SegmentRows& segment) const override { return segment.rows + shape_.dim_v; }
+  void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, const float*,
+              float* scratch) const override {
+    for (int64_t row = begin; row < end; ++row) {
+      const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(scratch));
+      for (int h = 0; h < shape_.heads_per_kv(); ++h) {
+        float* out = output_of(segment, shape_, kv_head, h, row);
+        std::fill(out, out + shape_.dim_v, 0.0f);
+        filter_.add(kernels, all, kv_head * shape_.heads_per_kv() + h, shape_.dim_v, scratch + segment.rows, out);
+      }
+    }
+  }
+
+ private:
+  AttentionShape shape_;
+  ConvFilter filter_;
+};
+
+}  // namespace
+
+std::unique_ptr<Mechanism> make_conv(const AttentionSpec& spec, const AttentionShape& shape) {
+  spec.reject_unknown("taps");
+  return std::make_unique<Conv>(shape, spec.integer("taps", 32, 1, kMaxTaps));
+}
+
+}  // namespace espalier

@@ -1,0 +1,27 @@
+// FLASH's two parts on LLaMA-style heads (Hua et al. 2022; You et al., ICML 2024). x^ = x / max(|x|, 1e-6),
+// g(t) = floor(t / G).
+//
+//   flash_local(group=64, local=blocked|terraced)
+//     y_t = sum_{s<=t, g(s)=g(t)} relu(q^_t.k^_s)^2 v_s              terraced: g(s) >= g(t) - 1
+//     State: the rows of the open group (and of the one before it).
+//
+//   flash_global(group=64, scale=count|none)
+//     y_t = q^_t . sum_{g(s)<g(t)} k^_s v_s^T / c_t                  c_t = max(g(t) G, G) for count, 1 for none
+//     State: a Dk x Dv fold and the rows of two groups. `none` is the paper's and grows without bound with the text.
+#pragma once
+
+#include <memory>
+
+#include "attention/operator.h"
+
+namespace espalier {
+
+std::unique_ptr<Mechanism> make_flash_local(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<Mechanism> make_flash_global(const AttentionSpec& spec, const AttentionShape& shape);
+
+// The options' ranges, also for those who embed these parts.
+inline constexpr int64_t kMinGroup = 1, kMaxGroup = 4096;
+// The shortest vector that normalisation divides by.
+inline constexpr float kMinNorm = 1e-6f;
+
+}  // namespace espalier

@@ -1,0 +1,18 @@
+// The folds that a segment's rows need: the state's own, and one more for each block border that they cross.
+//
+// A tree stays below (P / block + 2) * block, so it needs at most one, made of committed rows. A chain may cross
+// many; its own rows then enter too, by the same fold_row() and in the same order as when they are committed.
+#pragma once
+
+#include "attention/operator.h"
+
+namespace espalier {
+
+int64_t fold_steps_floats(const SegmentRows& segment);
+// `steps` [borders][fold_floats].
+void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
+                     float* steps);
+// The fold that a node at `position` reads.
+const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps);
+
+}  // namespace espalier

@@ -1,0 +1,38 @@
+// `lolcats(group=64, sinks=4, taps=32, linear=hedgehog|none)`: softmax over a window and sink rows, hedgehog features
+// over everything older, ONE shared denominator (Zhang et al. 2024, arXiv 2410.10254; hedgehog: arXiv 2402.04347;
+// sinks: Xiao et al. 2023, arXiv 2309.17453).
+//
+//        sum_{window, sinks} e^{s-m} v + e^{tau_h + u_h.q} phi(q).S
+//   y = ------------------------------------------------------------ + conv        s = q.k / sqrt(Dk)
+//        sum_{window, sinks} e^{s-m}   + e^{tau_h + u_h.q} phi(q).z
+//
+// Window: rows of groups g-1 and g. Sinks: the first `sinks` rows once they have left the window; they never enter the
+// fold. m: the greatest s of both; the linear part is not rescaled. S = sum phi(k) v^T and z = sum phi(k) over the rows
+// of groups <= g-2. phi(x) = max([softmax(x W), softmax(-x W)], 1e-12).
+// Parameters: feature_q.weight [H, D, F], feature_k.weight [Hk, D, F] (F = D, unit matrices at first),
+// linear.tau [H], linear.u [H, D], conv.weight [H, W] (with taps).
+//
+// `window(group=64, sinks=4, taps=0)` is the same with linear=none: it needs no training.
+#pragma once
+
+#include <memory>
+
+#include "attention/operator.h"
+
+namespace espalier {
+
+std::unique_ptr<Mechanism> make_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<Mechanism> make_window(const AttentionSpec& spec, const AttentionShape& shape);
+
+// The least value of a feature.
+inline constexpr float kMinFeature = 1e-12f;
+
+struct LolcatsOptions {
+  int64_t group, sinks, taps;
+  bool linear;
+
+  // From a spec named "lolcats" or "window".
+  static LolcatsOptions of(const AttentionSpec& spec);
+};
+
+}  // namespace espalier

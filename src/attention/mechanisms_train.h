@@ -1,0 +1,18 @@
+// The training halves' makers; registry_train.cpp holds one line for each.
+#pragma once
+
+#include "attention/train_mechanism.h"
+
+namespace espalier {
+
+std::unique_ptr<TrainMechanism> make_train_softmax(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_flash_local(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_flash_global(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_conv(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_augmented(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
+
+// The FIR of conv.h over whole sequences: v [B, Hk, T, Dv], weight [H, W] -> [B, H, T, Dv].
+at::Tensor train_conv(const at::Tensor& v, const at::Tensor& weight);
+
+}  // namespace espalier

@@ -1,0 +1,96 @@
+// The contract of an attention mechanism, step half.
+//
+// A step hands a mechanism one segment at a time: a state and a tree of new rows. The work is cut into tasks
+// (KV head x rows) by attention/attend.h; a mechanism computes one task and owns no memory.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/layer_state.h"
+#include "attention/spec.h"
+#include "kernels/kernels.h"
+
+namespace espalier {
+
+struct AttentionShape {
+  int heads = 0;     // H
+  int heads_kv = 0;  // Hk, divides H; query head h reads KV head h / (H / Hk)
+  int dim_k = 0;     // Dk
+  int dim_v = 0;     // Dv
+  int layer = 0, layers = 1;
+
+  int heads_per_kv() const { return heads / heads_kv; }
+};
+
+// What a mechanism can do; checked when a model is built.
+struct Capabilities {
+  bool causal = true;
+  bool tree = true;
+  bool constant_state = true;
+  bool surrogate_gradient = false;
+};
+
+enum class Init { kZero, kOne, kIdentity };  // kIdentity: the last two extents form unit matrices
+
+// A learned parameter of a mechanism, the same for both halves. Stored as
+// "model.layers.<layer>.self_attn.<name>".
+struct ParameterInfo {
+  std::string name;  // "conv.weight"
+  std::vector<int64_t> shape;
+  Init init = Init::kZero;
+  bool feature = false;  // a feature map's weight: trained with the larger learning rate
+};
+
+// One segment's new rows in one layer.
+struct SegmentRows {
+  const LayerState* state;
+  int64_t rows;           // R >= 1
+  const int32_t* parent;  // [R] the row before mine on my path, -1: the state; parent[r] < r
+  const int32_t* depth;   // [R] rows before mine on my path; position = state->length() + depth
+  bool chain;             // parent[r] == r - 1 for all r
+  const float* q;         // [R, H, Dk] after rotary, rows q_stride floats apart
+  const float* k;         // [R, Hk, Dk] after rotary, rows kv_stride floats apart
+  const float* v;         // [R, Hk, Dv], rows kv_stride floats apart
+  int64_t q_stride, kv_stride;
+  float* out;  // [R, H, Dv], rows out_stride floats apart
+  int64_t out_stride;
+
+  int64_t position(int64_t row) const { return state->length() + depth[row]; }
+};
+
+class Mechanism {
+ public:
+  virtual ~Mechanism() = default;
+
+  virtual Capabilities capabilities() const = 0;
+  virtual StateLayout layout() const = 0;
+  virtual std::vector<ParameterInfo> parameters() const { return {}; }
+  // Takes the values of parameters(), in their order, each row-major.
+  virtual void load(const std::vector<std::vector<float>>& values) { (void)values; }
+
+  // fold += one row; k [Dk], v [Dv]. Called in position order, sinks left out.
+  virtual void fold_row(const Kernels& kernels, int kv_head, const float* k, const float* v, float* fold) const {
+    (void)kernels, (void)kv_head, (void)k, (void)v, (void)fold;
+  }
+
+  // Floats of memory that prepare() fills per KV head and attend() reads.
+  virtual int64_t prepared_floats(const SegmentRows& segment) const = 0;
+  // Work that the rows of one KV head share: panels of the new keys, folds at the block borders inside.
+  virtual void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const = 0;
+  // Floats of scratch that one attend() call needs; its content is undefined on entry.
+  virtual int64_t scratch_floats(const SegmentRows& segment) const = 0;
+  // Writes out[row, h, :] for rows [begin, end) and the query heads of kv_head.
+  virtual void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                      const float* prepared, float* scratch) const = 0;
+};
+
+// Builds a mechanism from a SPEC. Throws InvalidArgument (unknown name: lists the known ones; bad option).
+std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape);
+// The names that make_mechanism knows.
+std::vector<std::string> mechanism_names();
+
+}  // namespace espalier

@@ -1,0 +1,17 @@
+// `softmax`: scaled dot-product attention over a KV cache (Vaswani et al. 2017), the baseline.
+//
+//   y_t = sum_{s<=t} exp(q_t.k_s / sqrt(Dk)) v_s / sum_{s<=t} exp(q_t.k_s / sqrt(Dk))
+//
+// State: every row. Partials are made per tile of 256 positions aligned to position 0, each with its own maximum, and
+// merged from left to right, so the result depends on positions only.
+#pragma once
+
+#include <memory>
+
+#include "attention/operator.h"
+
+namespace espalier {
+
+std::unique_ptr<Mechanism> make_softmax(const AttentionSpec& spec, const AttentionShape& shape);
+
+}  // namespace espalier

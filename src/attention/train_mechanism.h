@@ -1,0 +1,46 @@
+// The contract of an attention mechanism, training half: the whole sequence at once, with gradients.
+//
+// Positions start at 0 and groups at position 0. The values equal those of the step half within rounding; both are
+// measured against the f64 plain loops of src/attention/reference.
+#pragma once
+
+#include <ATen/core/Tensor.h>
+
+#include <memory>
+#include <vector>
+
+#include "attention/operator.h"
+
+namespace espalier {
+
+class TrainMechanism {
+ public:
+  virtual ~TrainMechanism() = default;
+
+  // q [B, H, T, Dk], k [B, Hk, T, Dk], v [B, Hk, T, Dv] -> [B, H, T, Dv]. `parameters` as Mechanism::parameters()
+  // lists them. T is free: incomplete groups are padded inside.
+  virtual at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                              const std::vector<at::Tensor>& parameters) const = 0;
+};
+
+// Throws InvalidArgument for an unknown name or a bad option, as make_mechanism does.
+std::unique_ptr<TrainMechanism> make_train_mechanism(const AttentionSpec& spec, const AttentionShape& shape);
+
+// --- pieces that mechanisms share (grouping_train.cpp); n = ceil(T / G) groups
+
+// [B, X, T, D] -> [B, X, n, G, D], zero rows at the end.
+at::Tensor grouped(const at::Tensor& x, int64_t group);
+// The inverse: [B, X, n, G, D] -> [B, X, T, D].
+at::Tensor ungrouped(const at::Tensor& x, int64_t tokens);
+// Every KV head beside its query heads: [B, Hk, …] -> [B, H, …].
+at::Tensor per_query_head(const at::Tensor& x, int64_t heads);
+// Query heads that share a KV head as rows of one product, so that no key is copied: [B, H, T, D] ->
+// [B, Hk, n, H/Hk * G, D] with rows (head, position), and back.
+at::Tensor grouped_queries(const at::Tensor& x, int64_t heads_kv, int64_t group);
+at::Tensor ungrouped_queries(const at::Tensor& x, int64_t heads, int64_t tokens);
+// y[g] = x[g - by] along dimension 2, zero for g < by.
+at::Tensor shifted(const at::Tensor& x, int64_t by);
+// x / max(|x|, 1e-6) along the last dimension.
+at::Tensor normalised(const at::Tensor& x);
+
+}  // namespace espalier

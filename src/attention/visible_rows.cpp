@@ -1,0 +1,131 @@
+#include "attention/visible_rows.h"
+
+namespace espalier {
+
+int64_t fresh_panels_floats(const SegmentRows& segment) {
+  return (segment.rows + kPanel - 1) / kPanel * kPanel * segment.state->layout().dim_k;
+}
+
+void make_fresh_panels(const SegmentRows& segment, int kv_head, float* panels) {
+  const int dim = segment.state->layout().dim_k;
+  std::fill(panels, panels + fresh_panels_floats(segment), 0.0f);
+  for (int64_t row = 0; row < segment.rows; ++row) {
+    const float* k = segment.k + row * segment.kv_stride + int64_t{kv_head} * dim;
+    float* lane = panels + row / kPanel * kPanel * dim + row % kPanel;
+    for (int d = 0; d < dim; ++d) lane[d * kPanel] = k[d];
+  }
+}
+
+VisibleRows::VisibleRows(const SegmentRows& segment, int kv_head, int64_t row, int32_t* path)
+    : segment_(segment),
+      kv_head_(kv_head),
+      position_(segment.position(row)),
+      path_(segment.chain ? nullptr : path),
+      begin_(0),
+      end_(position_ + 1) {
+  if (segment.chain) return;
+  for (int32_t node = static_cast<int32_t>(row); node >= 0; node = segment.parent[node])
+    path[segment.depth[node]] = node;
+}
+
+VisibleRows VisibleRows::range(int64_t begin, int64_t end) const {
+  VisibleRows narrowed = *this;
+  narrowed.end_ = std::min(end, end_);
+  narrowed.begin_ = std::min(std::max<int64_t>(begin, 0), narrowed.end_);
+  return narrowed;
+}
+
+// Calls panel(keys, lane, j): the key of position begin + j stands in that lane of that panel; panels come once each
+// with all their wanted lanes, as panel.start(keys) followed by panel.take(lane, j).
+template <class Panel>
+void VisibleRows::each_panel(const float* fresh_panels, Panel&& panel) const {
+  const LayerState& state = *segment_.state;
+  const int64_t committed_end = std::min(end_, base());
+  for (int64_t first = begin_; first < committed_end;) {
+    const int64_t next = std::min(committed_end, (first / kPanel + 1) * kPanel);
+    panel.start(state.k_panel(kv_head_, first));
+    panel.take(first % kPanel, first - begin_, next - first);
+    first = next;
+  }
+  const int64_t fresh = std::max(begin_, base());
+  if (fresh >= end_) return;
+  const int64_t panel_floats = int64_t{kPanel} * state.layout().dim_k;
+  if (!path_) {
+    for (int64_t row = fresh - base(); row < end_ - base();) {
+      const int64_t next = std::min(end_ - base(), (row / kPanel + 1) * kPanel);
+      panel.start(fresh_panels + row / kPanel * panel_floats);
+      panel.take(row % kPanel, row + base() - begin_, next - row);
+      row = next;
+    }
+    return;
+  }
+  // Rows ascend along a path, so each panel is met once.
+  int64_t current = -1;
+  for (int64_t position = fresh; position < end_; ++position) {
+    const int64_t row = row_at(position);
+    if (row / kPanel != current) {
+      current = row / kPanel;
+      panel.start(fresh_panels + current * panel_floats);
+    }
+    panel.take(row % kPanel, position - begin_, 1);
+  }
+}
+
+void VisibleRows::scores(const Kernels& kernels, const float* const* q, int heads, const float* fresh_panels,
+                         float* temporary, float* scores, int64_t stride) const {
+  struct Panel {
+    const Kernels& kernels;
+    const float* const* q;
+    int heads;
+    int64_t dim;
+    float *temporary, *scores;
+    int64_t stride;
+
+    void start(const float* keys) const { kernels.panel_scores(q, heads, keys, dim, temporary, kPanel); }
+    void take(int64_t lane, int64_t j, int64_t count) const {
+      for (int h = 0; h < heads; ++h) {
+        const float* from = temporary + h * kPanel + lane;
+        std::copy(from, from + count, scores + h * stride + j);
+      }
+    }
+  };
+  each_panel(fresh_panels, Panel{kernels, q, heads, segment_.state->layout().dim_k, temporary, scores, stride});
+}
+
+void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels, float* squares) const {
+  struct Panel {
+    const Kernels& kernels;
+    int64_t dim;
+    float* squares;
+    float sums[kPanel];
+
+    void start(const float* keys) { kernels.panel_squares(keys, dim, sums); }
+    void take(int64_t lane, int64_t j, int64_t count) const {
+      std::copy(sums + lane, sums + lane + count, squares + j);
+    }
+  };
+  each_panel(fresh_panels, Panel{kernels, segment_.state->layout().dim_k, squares, {}});
+}
+
+void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, float* out) const {
+  const LayerState& state = *segment_.state;
+  const int64_t dim = state.layout().dim_v;
+  const int64_t committed_end = std::min(end_, base());
+  for (int64_t position = begin_; position < committed_end;) {
+    const int64_t run = std::min(committed_end - position, state.v_run(position));
+    kernels.weighted_sum(weights + position - begin_, state.v_row(kv_head_, position), run, dim, dim, out);
+    position += run;
+  }
+  const int64_t fresh = std::max(begin_, base());
+  if (fresh >= end_) return;
+  const float* v = segment_.v + kv_head_ * dim;
+  if (path_) {
+    kernels.weighted_gather(weights + fresh - begin_, v, path_ + fresh - base(), end_ - fresh, segment_.kv_stride, dim,
+                            out);
+  } else {
+    kernels.weighted_sum(weights + fresh - begin_, v + (fresh - base()) * segment_.kv_stride, end_ - fresh,
+                         segment_.kv_stride, dim, out);
+  }
+}
+
+}  // namespace espalier

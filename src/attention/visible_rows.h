@@ -1,0 +1,66 @@
+// The rows that a tree node sees: committed rows of the state, then its ancestors and itself, in position order.
+//
+// Shared by all mechanisms. Nothing here depends on where the past was cut: a row's scores are indexed by
+// position, and sums run over positions in ascending order.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+
+#include "attention/operator.h"
+
+namespace espalier {
+
+// Panels [dim_k][16] of a segment's new keys for one KV head, in row order; the unused lanes are zero.
+int64_t fresh_panels_floats(const SegmentRows& segment);
+void make_fresh_panels(const SegmentRows& segment, int kv_head, float* panels);
+
+// A node's path and the positions [begin, end) that it looks at.
+class VisibleRows {
+ public:
+  // `path` is memory for segment.rows ids; unused for a chain. Initially [0, position of `row` + 1).
+  VisibleRows(const SegmentRows& segment, int kv_head, int64_t row, int32_t* path);
+
+  int64_t position() const { return position_; }
+  // Looks at [begin, end), clipped to what there is.
+  VisibleRows range(int64_t begin, int64_t end) const;
+  int64_t begin() const { return begin_; }
+  int64_t count() const { return end_ - begin_; }
+
+  // scores[h * stride + j] = q_h . k at position begin + j, for the query heads of the KV head. `temporary` holds
+  // heads_per_kv * 16 floats.
+  void scores(const Kernels& kernels, const float* const* q, int heads, const float* fresh_panels, float* temporary,
+              float* scores, int64_t stride) const;
+  // out[c] = fma(weights[j], v[begin + j][c], out[c]), j ascending.
+  void weighted_sum(const Kernels& kernels, const float* weights, float* out) const;
+  // squares[j] = |k at begin + j|^2.
+  void key_squares(const Kernels& kernels, const float* fresh_panels, float* squares) const;
+
+ private:
+  int64_t base() const { return segment_.state->length(); }
+  int64_t row_at(int64_t position) const { return path_ ? path_[position - base()] : position - base(); }
+  template <class Panel>
+  void each_panel(const float* fresh_panels, Panel&& panel) const;
+
+  const SegmentRows& segment_;
+  int kv_head_;
+  int64_t position_;
+  const int32_t* path_;  // row by depth; null for a chain
+  int64_t begin_, end_;
+};
+
+// Query heads of one KV head in one row.
+inline constexpr int kMaxHeadsPerKv = 64;
+struct QueryHeads {
+  QueryHeads(const SegmentRows& segment, int heads, int kv_head, int64_t row, int64_t dim_k) {
+    for (int h = 0; h < heads; ++h) q[h] = segment.q + row * segment.q_stride + (kv_head * heads + h) * dim_k;
+  }
+  const float* q[kMaxHeadsPerKv];
+};
+
+// Where the result of (row, query head h of kv_head) goes.
+inline float* output_of(const SegmentRows& segment, const AttentionShape& shape, int kv_head, int h, int64_t row) {
+  return segment.out + row * segment.out_stride + (kv_head * shape.heads_per_kv() + h) * int64_t{shape.dim_v};
+}
+
+}  // namespace espalier

@@ -1,0 +1,53 @@
+// One entry point to everything a MODEL argument may name: a .gguf file, or a directory in Hugging
+// Face's layout (config.json, *.safetensors, tokenizer.json).
+#pragma once
+
+#include <filesystem>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "checkpoint/tensor_source.h"
+#include "core/tokenizer_data.h"
+
+namespace espalier {
+
+// The shape of a LLaMA-family model; the field names follow Hugging Face's config.json.
+struct ModelConfig {
+  std::string family;               // "llama"
+  int64_t vocab_size = 0;           // V
+  int64_t hidden_size = 0;          // d
+  int64_t intermediate_size = 0;    // MLP
+  int64_t num_hidden_layers = 0;    // L
+  int64_t num_attention_heads = 0;  // H
+  int64_t num_key_value_heads = 0;  // Hk
+  int64_t head_dim = 0;             // D
+  int64_t max_position_embeddings = 0;
+  double rope_theta = 10000.0;
+  double rms_norm_eps = 1e-5;
+  bool tie_word_embeddings = false;
+  // The attention of each layer as SPEC text ("softmax", "lolcats(group=64)"); size L.
+  std::vector<std::string> attention;
+};
+
+struct ModelFiles {
+  ModelConfig config;
+  std::shared_ptr<const TensorSource> tensors;
+  TokenizerData tokenizer;                     // pieces are empty when the model ships none
+  std::vector<std::filesystem::path> weights;  // the base's weight files
+};
+
+// What an adapter binds to: SHA-256 (hex) over the base's weight files in order. Reads them whole.
+std::string base_hash(const ModelFiles& files);
+
+struct OpenOptions {
+  // An adapter directory to lay over the base; empty for none. Throws InvalidArgument when its
+  // base hash is another one.
+  std::filesystem::path adapter;
+};
+
+// Opens and checks everything but reads no weights. Throws InvalidArgument (no such file), CorruptFile,
+// NotSupported (architecture, tensor type or pre-tokenizer, named).
+ModelFiles open_model(const std::filesystem::path& model, const OpenOptions& options = {});
+
+}  // namespace espalier

@@ -1,0 +1,182 @@
+#include "checkpoint/safetensors.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/half.h"
+
+namespace espalier {
+namespace {
+
+using Json = nlohmann::json;
+
+template <class T>
+float element(const std::byte* p) {
+  T value;
+  std::memcpy(&value, p, sizeof(T));
+  return static_cast<float>(value);
+}
+float half_element(const std::byte* p) {
+  uint16_t value;
+  std::memcpy(&value, p, 2);
+  return half_to_float(value);
+}
+float bf16_element(const std::byte* p) {
+  uint16_t value;
+  std::memcpy(&value, p, 2);
+  return bf16_to_float(value);
+}
+
+struct ElementType {
+  const char* name;
+  int64_t bytes;
+  float (*read)(const std::byte*);
+};
+
+constexpr ElementType kTypes[] = {
+    {"F32", 4, element<float>},    {"BF16", 2, bf16_element},    {"F16", 2, half_element},
+    {"F64", 8, element<double>},   {"I64", 8, element<int64_t>}, {"I32", 4, element<int32_t>},
+    {"I16", 2, element<int16_t>},  {"I8", 1, element<int8_t>},   {"U8", 1, element<uint8_t>},
+    {"BOOL", 1, element<uint8_t>},
+};
+
+const ElementType* type_named(std::string_view name) {
+  for (const ElementType& type : kTypes) {
+    if (type.name == name) return &type;
+  }
+  return nullptr;
+}
+
+constexpr uint64_t kMaxHeader = 100 << 20;
+constexpr int64_t kMaxElements = int64_t{1} << 40;
+
+}  // namespace
+
+SafetensorsSource::SafetensorsSource(const std::vector<std::filesystem::path>& shards) {
+  for (const std::filesystem::path& path : shards) add_shard(path);
+}
+
+void SafetensorsSource::add_shard(const std::filesystem::path& path) {
+  const std::string name = path.filename().string();
+  const auto corrupt = [&](const std::string& field, const std::string& expected, const std::string& got) {
+    throw CorruptFile(error_text(name + ": " + field, expected, got, "to download the file again"));
+  };
+  if (where_.empty()) where_ = name;
+  files_.emplace_back(path);
+  const std::span<const std::byte> bytes = files_.back().bytes();
+  uint64_t header_size = 0;
+  if (bytes.size() < 8) corrupt("header", "8 bytes", std::to_string(bytes.size()));
+  std::memcpy(&header_size, bytes.data(), 8);
+  if (header_size > kMaxHeader || header_size > bytes.size() - 8) {
+    corrupt("header size", "at most " + std::to_string(std::min<uint64_t>(kMaxHeader, bytes.size() - 8)),
+            std::to_string(header_size));
+  }
+  const std::span<const std::byte> data = bytes.subspan(8 + static_cast<size_t>(header_size));
+  const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
+  const Json header = Json::parse(text, text + header_size, nullptr, false);
+  if (!header.is_object()) corrupt("header", "a JSON object", "something else");
+  std::map<uint64_t, uint64_t> taken;  // begin -> end
+  for (const auto& [key, value] : header.items()) {
+    if (key == "__metadata__") {
+      if (!value.is_object()) corrupt(key, "an object", "something else");
+      for (const auto& [field, item] : value.items()) {
+        if (item.is_string()) metadata_[field] = item.get<std::string>();
+      }
+      continue;
+    }
+    if (!value.is_object() || !value.contains("dtype") || !value["dtype"].is_string() || !value.contains("shape") ||
+        !value["shape"].is_array() || !value.contains("data_offsets") || !value["data_offsets"].is_array() ||
+        value["data_offsets"].size() != 2) {
+      corrupt(key, "dtype, shape and data_offsets", value.dump().substr(0, 60));
+    }
+    Entry entry;
+    entry.info.type = value["dtype"].get<std::string>();
+    int64_t elements = 1;
+    for (const Json& extent : value["shape"]) {
+      if (!extent.is_number_unsigned() || extent.get<uint64_t>() > static_cast<uint64_t>(kMaxElements)) {
+        corrupt(key, "extents in range", extent.dump());
+      }
+      const int64_t size = extent.get<int64_t>();
+      if (size != 0 && elements > kMaxElements / size) corrupt(key, "extents in range", value["shape"].dump());
+      elements *= size;
+      entry.info.shape.push_back(size);
+    }
+    const Json &from = value["data_offsets"][0], &to = value["data_offsets"][1];
+    if (!from.is_number_unsigned() || !to.is_number_unsigned() || from.get<uint64_t>() > to.get<uint64_t>() ||
+        to.get<uint64_t>() > data.size()) {
+      corrupt(key, "offsets within " + std::to_string(data.size()) + " bytes", value["data_offsets"].dump());
+    }
+    const uint64_t begin = from.get<uint64_t>(), end = to.get<uint64_t>();
+    const ElementType* type = type_named(entry.info.type);
+    if (type && static_cast<uint64_t>(elements * type->bytes) != end - begin) {
+      corrupt(key, std::to_string(elements * type->bytes) + " bytes", std::to_string(end - begin));
+    }
+    const auto after = taken.lower_bound(begin);
+    if (end > begin && ((after != taken.end() && after->first < end) ||
+                        (after != taken.begin() && std::prev(after)->second > begin))) {
+      corrupt(key, "memory of its own", "an overlap with another tensor");
+    }
+    if (end > begin) taken.emplace(begin, end);
+    entry.data = data.data() + begin;
+    if (!entries_.emplace(key, std::move(entry)).second) corrupt(key, "each name once", "two tensors");
+  }
+}
+
+std::vector<std::string> SafetensorsSource::names() const {
+  std::vector<std::string> all;
+  for (const auto& [name, entry] : entries_) all.push_back(name);
+  return all;
+}
+
+const TensorInfo* SafetensorsSource::find(std::string_view name) const {
+  const auto it = entries_.find(name);
+  return it == entries_.end() ? nullptr : &it->second.info;
+}
+
+void SafetensorsSource::read(std::string_view name, float* out) const {
+  const auto it = entries_.find(name);
+  const std::string place = where_ + ": tensor " + std::string(name);
+  if (it == entries_.end()) throw InvalidArgument(error_text(place, "a tensor", "none"));
+  const ElementType* type = type_named(it->second.info.type);
+  if (!type) throw NotSupported(error_text(place, "a known tensor type", it->second.info.type));
+  const int64_t elements = it->second.info.elements();
+  if (std::string_view(type->name) == "F32") {
+    std::memcpy(out, it->second.data, static_cast<size_t>(elements) * 4);
+    return;
+  }
+  for (int64_t i = 0; i < elements; ++i) out[i] = type->read(it->second.data + i * type->bytes);
+}
+
+void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
+                       const std::map<std::string, std::string>& metadata) {
+  Json header = Json::object();
+  if (!metadata.empty()) header["__metadata__"] = metadata;
+  uint64_t offset = 0;
+  std::vector<std::vector<bf16>> rounded;
+  std::vector<std::string_view> parts(2);
+  for (const TensorToWrite& tensor : tensors) {
+    int64_t elements = 1;
+    for (const int64_t extent : tensor.shape) elements *= extent;
+    const bool narrow = tensor.type == StoredType::kBf16;
+    const uint64_t bytes = static_cast<uint64_t>(elements) * (narrow ? 2 : 4);
+    header[tensor.name] = {
+        {"dtype", narrow ? "BF16" : "F32"}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + bytes}}};
+    offset += bytes;
+    const char* data = reinterpret_cast<const char*>(tensor.values);
+    if (narrow) {
+      std::vector<bf16>& values = rounded.emplace_back(static_cast<size_t>(elements));
+      for (int64_t i = 0; i < elements; ++i) values[static_cast<size_t>(i)] = float_to_bf16(tensor.values[i]);
+      data = reinterpret_cast<const char*>(values.data());
+    }
+    parts.emplace_back(data, static_cast<size_t>(bytes));
+  }
+  std::string text = header.dump();
+  text.resize((text.size() + 7) / 8 * 8, ' ');
+  const uint64_t size = text.size();
+  parts[0] = {reinterpret_cast<const char*>(&size), 8};
+  parts[1] = text;
+  write_file(path, parts);
+}
+
+}  // namespace espalier

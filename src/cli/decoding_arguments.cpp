@@ -1,0 +1,109 @@
+#include "cli/decoding_arguments.h"
+
+#include <algorithm>
+#include <cstdio>
+
+#include "core/error.h"
+
+namespace espalier {
+namespace {
+
+// What comes after a reply whose last token is `last`: its end, the user's message, the assistant's header.
+std::vector<int32_t> follow_up_tokens(const Tokenizer& tokenizer, ChatFormat format, const std::string& message,
+                                      int32_t last) {
+  format.default_system.clear();
+  const std::vector<ChatMessage> messages = {{"assistant", ""}, {"user", message}};
+  const std::vector<PromptPiece> pieces = render_chat(format, messages);
+  const auto reply =
+      std::find_if(pieces.begin(), pieces.end(), [](const PromptPiece& piece) { return !piece.trusted; });
+  ESPALIER_CHECK(reply != pieces.end());
+  std::vector<int32_t> tokens = encode_pieces(tokenizer, {reply + 1, pieces.end()});
+  // A reply that ended by itself has its end token already.
+  if (!tokens.empty() && tokens.front() == last) tokens.erase(tokens.begin());
+  return tokens;
+}
+
+}  // namespace
+
+void DecodingArguments::add_to(CLI::App& app) {
+  SamplerOptions& sampler = options.sampler;
+  app.add_option("--max-tokens", options.max_tokens, "Tokens to write at most")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
+  app.add_option("--max-context", options.max_context,
+                 "Prompt and output together, in tokens; default: what the model's positions allow")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--temperature", sampler.temperature, "0 takes the likeliest token")
+      ->check(CLI::Range(0.0, 100.0))
+      ->capture_default_str();
+  app.add_option("--top-k", sampler.top_k, "Sample from the K likeliest; 0: from all")->check(CLI::NonNegativeNumber);
+  app.add_option("--top-p", sampler.top_p, "Sample from the smallest set with this probability")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--min-p", sampler.min_p, "Leave out tokens below this share of the likeliest")
+      ->check(CLI::Range(0.0, 1.0));
+  app.add_option("--repeat-penalty", sampler.repeat_penalty, "Above 1: tokens of the last 64 become less likely")
+      ->check(CLI::Range(0.01, 100.0));
+  app.add_option("--seed", sampler.seed, "Same seed, same text")->capture_default_str();
+  app.add_option("--stop", options.stop, "Text that ends the output and is not part of it; may be repeated")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_flag("--ignore-eos", options.ignore_eos, "Go on after the end-of-text token");
+  app.add_option("--speculate", speculate, "off, ngram or auto: the text is the same, only the speed differs")
+      ->check(CLI::IsMember({"off", "ngram", "auto"}))
+      ->capture_default_str();
+  app.add_option("--tree-nodes", options.speculation.tree_nodes,
+                 "Nodes of every speculation tree, 1 to 64; default: what pays at each step")
+      ->check(CLI::Range(int64_t{1}, kMaxTreeNodes));
+  app.add_option("--ngram-table", ngram_table, "Table of `espalier ngram` to draft from, beside the text itself");
+  app.add_option("--system", system, "System message; default: the checkpoint's");
+  app.add_option("--chat-format", chat_format, "chatml, llama3 or zephyr; default: found by the checkpoint's template")
+      ->check(CLI::IsMember(chat_format_names()));
+}
+
+GenerateOptions DecodingArguments::complete(const ModelFiles& files) const {
+  GenerateOptions complete = options;
+  complete.speculation.mode = speculation_mode_by_name(speculate);
+  complete.end_ids = files.tokenizer.end_ids;
+  return complete;
+}
+
+std::unique_ptr<NgramTable> DecodingArguments::table(const Tokenizer& tokenizer) const {
+  if (ngram_table.empty()) return nullptr;
+  return std::make_unique<NgramTable>(NgramTable::load(ngram_table, tokenizer));
+}
+
+ChatFormat DecodingArguments::format(const ModelFiles& files) const {
+  return chat_format.empty() ? chat_format_of_template(files.tokenizer.chat_template)
+                             : chat_format_by_name(chat_format);
+}
+
+std::vector<int32_t> DecodingArguments::message_tokens(const Tokenizer& tokenizer, const ChatFormat& format,
+                                                       const std::string& message,
+                                                       std::span<const int32_t> past) const {
+  if (!past.empty()) return follow_up_tokens(tokenizer, format, message, past.back());
+  std::vector<ChatMessage> messages;
+  if (!system.empty()) messages.push_back({"system", system});
+  messages.push_back({"user", message});
+  return encode_pieces(tokenizer, render_chat(format, messages));
+}
+
+std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces) {
+  std::vector<Tokenizer::Part> parts;
+  for (const PromptPiece& piece : pieces) parts.push_back({piece.text, piece.trusted});
+  return tokenizer.encode(parts, false);
+}
+
+std::string statistics_text(const GenerateResult& result, size_t prompt_tokens) {
+  const GenerateStats& stats = result.stats;
+  char text[320];
+  std::snprintf(text, sizeof(text),
+                "%zu + %zu tokens (%s), prompt %.0f ms, then %.1f tokens/s; %ld steps, %.2f tokens per step, %ld of "
+                "%ld drafts accepted; state %.1f MiB",
+                prompt_tokens, result.tokens.size(), std::string(finish_reason_name(result.finish_reason)).c_str(),
+                stats.prefill_ms, stats.tokens_per_second, static_cast<long>(stats.steps), stats.tokens_per_step,
+                static_cast<long>(stats.accepted), static_cast<long>(stats.drafted),
+                static_cast<double>(result.state.bytes()) / (1 << 20));
+  return text;
+}
+
+}  // namespace espalier

@@ -1,0 +1,39 @@
+// The options of verbs that write text: sampling, speculation, and how a conversation becomes a prompt.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "decoding/drafters/ngram_table.h"
+#include "decoding/generate.h"
+#include "tokenizers/chat_format.h"
+
+namespace espalier {
+
+struct DecodingArguments {
+  GenerateOptions options;
+  std::string speculate = "auto", ngram_table, system, chat_format;
+
+  void add_to(CLI::App& app);
+  // `options` complete: speculation mode and the model's end ids.
+  GenerateOptions complete(const ModelFiles& files) const;
+  // Null when no table was named.
+  std::unique_ptr<NgramTable> table(const Tokenizer& tokenizer) const;
+  // The format that --chat-format names, else that of the checkpoint's template. --system replaces its default.
+  ChatFormat format(const ModelFiles& files) const;
+  // The tokens of a user's message up to the assistant's header: the first of a conversation, which --system opens,
+  // or one that follows the tokens `past`.
+  std::vector<int32_t> message_tokens(const Tokenizer& tokenizer, const ChatFormat& format, const std::string& message,
+                                      std::span<const int32_t> past) const;
+};
+
+// The ids of a rendered conversation: special tokens only where the format itself wrote them.
+std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces);
+
+// One line about a reply: tokens, speed, how much speculation gave.
+std::string statistics_text(const GenerateResult& result, size_t prompt_tokens);
+
+}  // namespace espalier

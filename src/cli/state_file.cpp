@@ -1,0 +1,177 @@
+#include "cli/state_file.h"
+
+#include <cstring>
+#include <nlohmann/json.hpp>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/hash.h"
+
+namespace espalier {
+namespace {
+
+constexpr std::string_view kMagic = "ESPSTAT1";
+constexpr size_t kHashBytes = 64;  // hexadecimal
+constexpr uint64_t kMaxHeader = 1 << 20;
+constexpr uint64_t kMaxTokens = 1 << 26;
+
+std::span<const std::byte> as_bytes(std::string_view text) {
+  return std::as_bytes(std::span(text.data(), text.size()));
+}
+
+void append_number(std::string& out, uint64_t value) {
+  for (int i = 0; i < 8; ++i) out += static_cast<char>(value >> (8 * i));
+}
+
+class Reader {
+ public:
+  Reader(std::string_view bytes, const std::string& where) : rest_(bytes), where_(where) {}
+
+  [[noreturn]] void refuse(const std::string& field, const std::string& expected, const std::string& got) const {
+    throw CorruptFile(error_text(where_ + ": " + field, expected, got, "a state that --state-out wrote"));
+  }
+  std::string_view take(uint64_t count, const std::string& field) {
+    if (count > rest_.size()) refuse(field, std::to_string(count) + " bytes", std::to_string(rest_.size()));
+    const std::string_view taken = rest_.substr(0, count);
+    rest_.remove_prefix(count);
+    return taken;
+  }
+  uint64_t number(const std::string& field, uint64_t most) {
+    const std::string_view bytes = take(8, field);
+    uint64_t value = 0;
+    for (int i = 0; i < 8; ++i) value |= static_cast<uint64_t>(static_cast<unsigned char>(bytes[i])) << (8 * i);
+    if (value > most) refuse(field, "at most " + std::to_string(most), std::to_string(value));
+    return value;
+  }
+  bool empty() const { return rest_.empty(); }
+
+ private:
+  std::string_view rest_;
+  const std::string& where_;
+};
+
+// What stands between the magic and the checksum.
+std::string_view checked_body(std::string_view bytes, const std::string& where) {
+  const Reader whole(bytes, where);
+  if (bytes.substr(0, kMagic.size()) != kMagic) whole.refuse("magic", std::string(kMagic), "something else");
+  if (bytes.size() < kMagic.size() + kHashBytes) whole.refuse("checksum", "64 bytes at the end", "fewer");
+  const std::string_view content = bytes.substr(0, bytes.size() - kHashBytes);
+  if (sha256(as_bytes(content)) != bytes.substr(content.size())) {
+    whole.refuse("checksum", "that of the content", "another");
+  }
+  return content.substr(kMagic.size());
+}
+
+nlohmann::json binding_json(const StateBinding& binding) {
+  return {{"base_sha256", binding.base_sha256},
+          {"adapter_sha256", binding.adapter_sha256},
+          {"attention", binding.attention},
+          {"weights", binding.weights}};
+}
+
+// Names what differs.
+void check_binding(const nlohmann::json& header, const StateBinding& binding, const std::string& where) {
+  const nlohmann::json expected = binding_json(binding);
+  for (const auto& [key, value] : expected.items()) {
+    if (header.contains(key) && header[key] == value) continue;
+    const auto shown = [](const nlohmann::json& json) {
+      return json.is_array() && !json.empty() ? json[0].dump() + " …" : json.dump();
+    };
+    throw InvalidArgument(error_text(where + ": " + key, shown(value),
+                                     header.contains(key) ? shown(header[key]) : "none",
+                                     "the model and options that made the state"));
+  }
+}
+
+}  // namespace
+
+StateBinding state_binding(const ModelFiles& files, const std::filesystem::path& adapter, WeightType weights) {
+  StateBinding binding{.base_sha256 = base_hash(files), .weights = std::string(weight_type_name(weights))};
+  for (const std::string& spec : files.config.attention) {
+    binding.attention.push_back(AttentionSpec::parse(spec).text());
+  }
+  if (!adapter.empty()) binding.adapter_sha256 = sha256(MappedFile(adapter / "adapter.safetensors").bytes());
+  return binding;
+}
+
+GenerateRequest request_after(SavedState past, const std::vector<int32_t>& prompt) {
+  GenerateRequest request;
+  const auto fed = past.tokens.begin() + past.state.length();
+  request.history.assign(past.tokens.begin(), fed);
+  request.prompt.assign(fed, past.tokens.end());  // tokens that the state has not seen yet
+  request.prompt.insert(request.prompt.end(), prompt.begin(), prompt.end());
+  request.state = std::move(past.state);
+  return request;
+}
+
+SavedState state_after(const GenerateRequest& request, const GenerateResult& result) {
+  SavedState after{result.state, request.history};
+  after.tokens.insert(after.tokens.end(), request.prompt.begin(), request.prompt.end());
+  after.tokens.insert(after.tokens.end(), result.tokens.begin(), result.tokens.end());
+  return after;
+}
+
+std::string serialize_state(const SavedState& saved, const StateBinding& binding) {
+  std::string out(kMagic);
+  const std::string header = binding_json(binding).dump();
+  append_number(out, header.size());
+  out += header;
+  append_number(out, saved.tokens.size());
+  for (const int32_t token : saved.tokens) append_number(out, static_cast<uint64_t>(token));
+  append_number(out, saved.state.layers.size());
+  for (const LayerState& layer : saved.state.layers) {
+    std::string bytes;
+    layer.serialize(bytes);
+    append_number(out, bytes.size());
+    out += bytes;
+  }
+  return out + sha256(as_bytes(out));
+}
+
+SavedState parse_state(std::string_view bytes, const StateBinding& binding, const Model& model,
+                       const std::string& where) {
+  Reader reader(checked_body(bytes, where), where);
+  const uint64_t header_bytes = reader.number("header size", kMaxHeader);
+  const auto header = nlohmann::json::parse(reader.take(header_bytes, "header"), nullptr, false);
+  if (!header.is_object()) reader.refuse("header", "a JSON object", "something else");
+  check_binding(header, binding, where);
+
+  SavedState saved;
+  const uint64_t tokens = reader.number("token count", kMaxTokens);
+  const auto vocab_size = static_cast<uint64_t>(model.config().vocab_size);
+  for (uint64_t i = 0; i < tokens; ++i) {
+    saved.tokens.push_back(static_cast<int32_t>(reader.number("token", vocab_size - 1)));
+  }
+  const uint64_t layers = reader.number("layer count", model.mechanisms().size());
+  if (layers != model.mechanisms().size()) {
+    reader.refuse("layer count", std::to_string(model.mechanisms().size()), std::to_string(layers));
+  }
+  for (uint64_t l = 0; l < layers; ++l) {
+    const std::string field = "layer " + std::to_string(l);
+    std::string_view layer = reader.take(reader.number(field + " size", bytes.size()), field);
+    const StateLayout layout = model.mechanisms()[l]->layout();
+    saved.state.layers.push_back(LayerState::deserialize(layout, layer, where + ": " + field));
+    if (!layer.empty()) reader.refuse(field, "nothing after the state", std::to_string(layer.size()) + " bytes");
+    if (saved.state.layers[l].length() != saved.state.layers[0].length()) {
+      reader.refuse(field + " length", std::to_string(saved.state.length()),
+                    std::to_string(saved.state.layers[l].length()));
+    }
+  }
+  if (saved.state.length() > static_cast<int64_t>(saved.tokens.size())) {
+    reader.refuse("state length", "at most " + std::to_string(saved.tokens.size()) + " tokens",
+                  std::to_string(saved.state.length()));
+  }
+  if (!reader.empty()) reader.refuse("end", "nothing after the layers", "more bytes");
+  return saved;
+}
+
+void write_state_file(const std::filesystem::path& path, const SavedState& saved, const StateBinding& binding) {
+  write_file(path, serialize_state(saved, binding));
+}
+
+SavedState read_state_file(const std::filesystem::path& path, const StateBinding& binding, const Model& model) {
+  const MappedFile file(path);
+  return parse_state(file.text(), binding, model, path.string());
+}
+
+}  // namespace espalier

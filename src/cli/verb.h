@@ -1,0 +1,65 @@
+// A subcommand: its options, and what it does. One file per verb, one line in registry.cpp.
+#pragma once
+
+#include <CLI/CLI.hpp>
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <nlohmann/json_fwd.hpp>
+#include <string>
+#include <vector>
+
+#include "core/error.h"
+#include "core/log.h"
+#include "models/model.h"
+#include "tokenizers/tokenizer.h"
+
+namespace espalier {
+
+inline constexpr int kExitOk = 0, kExitFailed = 1, kExitUsage = 2, kExitInterrupted = 130;
+
+// Options that contradict each other or have no meaning: exit code 2.
+class UsageError : public InvalidArgument {
+ public:
+  using InvalidArgument::InvalidArgument;
+};
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  // Adds options to `app` and returns the action; what it returns is the exit code.
+  std::function<int()> (*add)(CLI::App& app);
+};
+
+const std::vector<Verb>& verbs();
+
+// What every verb that runs a model takes.
+struct ModelArguments {
+  std::string model, adapter, attention, weights = "bf16";
+  int threads = 0;  // 0: as many as there are processors
+  bool verbose = false;
+
+  void add_to(CLI::App& app);
+  Log log() const;
+  // Checks the files; `attention` is laid over the checkpoint's.
+  ModelFiles open() const;
+  // Prints the memory plan, then loads. `tokens` is how long a sequence may get; 0 if unknown.
+  std::unique_ptr<Model> load(const ModelFiles& files, int64_t tokens = 0) const;
+  int thread_count() const;
+};
+
+// A file's text, or standard input's for "-".
+std::string read_input(const std::string& path);
+// Null when the model ships no tokenizer; the second refuses then.
+std::unique_ptr<Tokenizer> tokenizer_of(const ModelFiles& files);
+std::unique_ptr<Tokenizer> required_tokenizer(const ModelFiles& files);
+// The ids of a JSON array. Throws InvalidArgument for anything but integers in [0, vocab_size).
+std::vector<int32_t> token_ids(const nlohmann::json& array, int64_t vocab_size, const std::string& where);
+
+// Set by Ctrl-C after install_interrupt(), which also clears it; a second Ctrl-C ends the program at once.
+const std::atomic<bool>& interrupted();
+void install_interrupt();
+// Ctrl-C ends the program at once again.
+void restore_interrupt();
+
+}  // namespace espalier

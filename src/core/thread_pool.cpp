@@ -1,0 +1,152 @@
+#include "core/thread_pool.h"
+
+#include <atomic>
+#include <chrono>
+#include <exception>
+#include <mutex>
+#include <string>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include "core/error.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+#include <pmmintrin.h>
+#endif
+
+namespace espalier {
+namespace {
+
+void pause_briefly() {
+#if defined(__x86_64__)
+  _mm_pause();
+#else
+  std::this_thread::yield();
+#endif
+}
+
+// How long an idle worker looks for a job before it sleeps, and the caller for the last worker's end.
+constexpr std::chrono::microseconds kSpin{60};
+
+// Spins until done() or the time is over; true when done.
+template <class Done>
+bool spin_until(Done&& done) {
+  const auto start = std::chrono::steady_clock::now();
+  for (;;) {
+    for (int i = 0; i < 64; ++i) {
+      if (done()) return true;
+      pause_briefly();
+    }
+    if (std::chrono::steady_clock::now() - start > kSpin) return done();
+  }
+}
+
+}  // namespace
+
+struct ThreadPool::Shared {
+  // A job is numbered; a worker takes part in job n once `job` has become n.
+  std::atomic<uint32_t> job{0};
+  std::atomic<int64_t> next_task{0};
+  std::atomic<int> busy{0};  // workers that have not finished the current job
+  std::atomic<bool> stop{false};
+  int64_t tasks = 0;
+  Function function = nullptr;
+  void* context = nullptr;
+  std::mutex error_mutex;
+  std::exception_ptr error;
+  std::vector<std::thread> workers;
+
+  void work(int worker) {
+    try {
+      for (;;) {
+        const int64_t task = next_task.fetch_add(1, std::memory_order_relaxed);
+        if (task >= tasks) return;
+        function(context, task, worker);
+      }
+    } catch (...) {
+      const std::scoped_lock lock(error_mutex);
+      if (!error) error = std::current_exception();
+      next_task.store(tasks, std::memory_order_relaxed);
+    }
+  }
+
+  void loop(int worker) {
+    const FloatEnvironment environment;
+    uint32_t seen = 0;
+    for (;;) {
+      if (!spin_until([&] { return job.load(std::memory_order_acquire) != seen; })) {
+        job.wait(seen, std::memory_order_acquire);
+      }
+      seen = job.load(std::memory_order_acquire);
+      if (stop.load(std::memory_order_relaxed)) return;
+      work(worker);
+      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
+    }
+  }
+};
+
+ThreadPool::ThreadPool(int threads) : shared_(std::make_unique<Shared>()) {
+  if (threads < 1) throw InvalidArgument(error_text("threads", "1 or more", std::to_string(threads)));
+  for (int worker = 1; worker < threads; ++worker) {
+    shared_->workers.emplace_back([shared = shared_.get(), worker] { shared->loop(worker); });
+  }
+}
+
+ThreadPool::~ThreadPool() {
+  shared_->stop.store(true, std::memory_order_relaxed);
+  shared_->job.fetch_add(1, std::memory_order_release);
+  shared_->job.notify_all();
+  for (std::thread& worker : shared_->workers) worker.join();
+}
+
+int ThreadPool::size() const {
+  return static_cast<int>(shared_->workers.size()) + 1;
+}
+
+void ThreadPool::run_erased(int64_t tasks, Function function, void* context) {
+  const FloatEnvironment environment;
+  if (shared_->workers.empty() || tasks <= 1) {
+    for (int64_t task = 0; task < tasks; ++task) function(context, task, 0);
+    return;
+  }
+  Shared& shared = *shared_;
+  shared.tasks = tasks;
+  shared.function = function;
+  shared.context = context;
+  shared.next_task.store(0, std::memory_order_relaxed);
+  shared.busy.store(static_cast<int>(shared.workers.size()), std::memory_order_relaxed);
+  shared.job.fetch_add(1, std::memory_order_release);
+  shared.job.notify_all();
+  shared.work(0);
+  const auto finished = [&] { return shared.busy.load(std::memory_order_acquire) == 0; };
+  if (!spin_until(finished)) {
+    for (int left = shared.busy.load(std::memory_order_acquire); left != 0;
+         left = shared.busy.load(std::memory_order_acquire)) {
+      shared.busy.wait(left, std::memory_order_acquire);
+    }
+  }
+  if (shared.error) {
+    const std::exception_ptr error = std::exchange(shared.error, nullptr);
+    std::rethrow_exception(error);
+  }
+}
+
+FloatEnvironment::FloatEnvironment() {
+#if defined(__x86_64__)
+  saved_ = _mm_getcsr();
+  constexpr unsigned kRounding = 0x6000u, kFlushToZero = 0x8000u, kDenormalsAreZero = 0x0040u;
+  _mm_setcsr((saved_ & ~kRounding) | kFlushToZero | kDenormalsAreZero);
+#else
+  saved_ = 0;
+#endif
+}
+
+FloatEnvironment::~FloatEnvironment() {
+#if defined(__x86_64__)
+  _mm_setcsr(saved_);
+#endif
+}
+
+}  // namespace espalier

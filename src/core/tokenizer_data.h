@@ -1,0 +1,25 @@
+// What a checkpoint says about its tokenizer, before any algorithm is chosen: written by checkpoint,
+// read by tokenizers.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace espalier {
+
+struct TokenizerData {
+  std::string model;                // "bpe" (byte-level)
+  std::string pre_tokenizer;        // "smollm", "gpt2", "llama3": a name, never a regular expression to run
+  std::vector<std::string> pieces;  // id -> text in the byte-level alphabet (V)
+  std::vector<std::pair<std::string, std::string>> merges;  // in order of priority
+  std::vector<int32_t> special_ids;                         // matched whole in the text, never split
+  std::vector<int32_t> control_ids;                         // special tokens that decode() leaves out of plain text
+  int32_t bos_id = -1, eos_id = -1, unk_id = -1, pad_id = -1;
+  std::vector<int32_t> end_ids;  // all ids that end a generation (eos, eot, <|im_end|>)
+  bool add_bos = false, add_space_prefix = false;
+  std::string chat_template;  // Jinja text: looked up in a table, never executed
+};
+
+}  // namespace espalier

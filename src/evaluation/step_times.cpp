@@ -1,0 +1,145 @@
+#include "evaluation/step_times.h"
+
+#include <algorithm>
+#include <atomic>
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "core/aligned.h"
+#include "core/error.h"
+#include "decoding/logprob.h"
+
+namespace espalier {
+namespace {
+
+constexpr int64_t kVerifySizes[] = {1, 2, 4, 8, 16, 32, 64};
+constexpr int64_t kBufferBytes = int64_t{256} << 20;
+
+using Clock = std::chrono::steady_clock;
+
+double ms_since(Clock::time_point start) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
+}
+
+double median(std::vector<double> values) {
+  std::sort(values.begin(), values.end());
+  const size_t half = values.size() / 2;
+  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
+}
+
+// Ids that differ from row to row; what they mean does not matter.
+std::vector<int32_t> some_tokens(int64_t count, int64_t vocab_size) {
+  std::vector<int32_t> tokens(static_cast<size_t>(count));
+  for (int64_t i = 0; i < count; ++i) tokens[static_cast<size_t>(i)] = static_cast<int32_t>((i * 37 + 11) % vocab_size);
+  return tokens;
+}
+
+double verify_ms(const Model& model, const SequenceState& state, int64_t nodes, Workspace& workspace,
+                 StepOutput& output) {
+  const std::vector<int32_t> tokens = some_tokens(nodes, model.config().vocab_size);
+  std::vector<int32_t> parents(static_cast<size_t>(nodes));
+  for (int32_t n = 0; n < nodes; ++n) parents[static_cast<size_t>(n)] = n == 0 ? -1 : (n - 1) / 2;
+  const Segment segment{.state = &state, .tokens = tokens, .parents = parents};
+  const auto start = Clock::now();
+  model.step({&segment, 1}, workspace, output);
+  return ms_since(start);
+}
+
+// Greedy decoding, each step timed with its commit and the choice of the next token.
+std::vector<double> decode_ms(const Model& model, SequenceState state, int64_t tokens, Workspace& workspace) {
+  StepOutput output;
+  std::vector<double> times;
+  int32_t token = 0;
+  for (int64_t i = 0; i < tokens; ++i) {
+    const auto start = Clock::now();
+    const Segment segment{.state = &state, .tokens = {&token, 1}};
+    model.step({&segment, 1}, workspace, output);
+    model.commit_chain(state, output.pending[0], 1);
+    token = argmax(output.logits(0, 0), model.config().vocab_size);
+    times.push_back(ms_since(start));
+  }
+  return times;
+}
+
+// Weights that a step of one row reads: all but an embedding table of its own, of which it reads one row.
+int64_t decode_bytes(const Model& model) {
+  const ModelConfig& config = model.config();
+  if (config.tie_word_embeddings) return model.weight_bytes();
+  return model.weight_bytes() * (model.parameters() - config.vocab_size * config.hidden_size) / model.parameters();
+}
+
+}  // namespace
+
+double read_bandwidth(ThreadPool& pool, int64_t repeats) {
+  AlignedBuffer<uint64_t> buffer(static_cast<size_t>(kBufferBytes) / sizeof(uint64_t));
+  std::fill_n(buffer.data(), buffer.size(), uint64_t{1});
+  constexpr size_t kPiece = (size_t{1} << 20) / sizeof(uint64_t);
+  std::atomic<uint64_t> checksum{0};  // keeps the reads from being optimised away
+  std::vector<double> seconds;
+  for (int64_t i = 0; i < repeats; ++i) {
+    const auto start = Clock::now();
+    pool.run(static_cast<int64_t>(buffer.size() / kPiece), [&](int64_t piece, int) {
+      const uint64_t* words = buffer.data() + static_cast<size_t>(piece) * kPiece;
+      uint64_t sums[8] = {};
+      for (size_t w = 0; w < kPiece; w += 8) {
+        for (size_t lane = 0; lane < 8; ++lane) sums[lane] += words[w + lane];
+      }
+      uint64_t sum = 0;
+      for (const uint64_t lane : sums) sum += lane;
+      checksum.fetch_add(sum, std::memory_order_relaxed);
+    });
+    seconds.push_back(ms_since(start) / 1e3);
+  }
+  ESPALIER_CHECK(checksum == static_cast<uint64_t>(repeats) * buffer.size());
+  return static_cast<double>(kBufferBytes) / median(seconds);
+}
+
+void StepTimesOptions::check() const {
+  const auto at_least_one = [](const char* name, int64_t value) {
+    if (value < 1) throw InvalidArgument(error_text(name, "1 or more", std::to_string(value)));
+  };
+  at_least_one("prefill-tokens", prefill_tokens);
+  at_least_one("decode-tokens", decode_tokens);
+  at_least_one("repeats", repeats);
+}
+
+StepTimes measure_step_times(const Model& model, const StepTimesOptions& options, Workspace& workspace,
+                             const EvaluationProgress& progress) {
+  options.check();
+  const std::vector<int32_t> prompt = some_tokens(options.prefill_tokens, model.config().vocab_size);
+  const int64_t total = options.repeats + 1;
+  std::vector<double> prefill, decode;
+  std::map<int64_t, std::vector<double>> verify;
+  StepOutput output;
+  std::vector<float> last;
+  for (int64_t i = 0; i <= options.repeats; ++i) {
+    SequenceState state = model.new_state();
+    const auto start = Clock::now();
+    model.prefill(state, prompt, workspace, nullptr, &last);
+    const double prefill_ms = ms_since(start);
+    std::map<int64_t, double> round;
+    const int64_t deepest = model.max_tree_depth(state.length());
+    for (const int64_t nodes : kVerifySizes) {
+      if (nodes < (int64_t{2} << std::min<int64_t>(deepest, 32))) {
+        round[nodes] = verify_ms(model, state, nodes, workspace, output);
+      }
+    }
+    const std::vector<double> decode_round = decode_ms(model, state, options.decode_tokens, workspace);
+    if (progress) progress(i + 1, total);
+    if (i == 0) continue;  // the first round warms up
+    prefill.push_back(prefill_ms);
+    for (const auto& [nodes, ms] : round) verify[nodes].push_back(ms);
+    decode.insert(decode.end(), decode_round.begin(), decode_round.end());
+  }
+  StepTimes times;
+  times.prefill_tokens_per_second = static_cast<double>(options.prefill_tokens) / median(prefill) * 1e3;
+  times.decode_tokens_per_second = 1e3 / median(decode);
+  for (auto& [nodes, ms] : verify) times.verify_ms[nodes] = median(std::move(ms));
+  times.bandwidth = read_bandwidth(workspace.pool, options.repeats);
+  times.decode_bandwidth_share =
+      static_cast<double>(decode_bytes(model)) * times.decode_tokens_per_second / times.bandwidth;
+  return times;
+}
+
+}  // namespace espalier

@@ -1,0 +1,37 @@
+// How fast a model runs on this machine, beside how fast its weights can be read.
+#pragma once
+
+#include <cstdint>
+#include <map>
+
+#include "evaluation/windows.h"
+#include "models/model.h"
+
+namespace espalier {
+
+struct StepTimesOptions {
+  int64_t prefill_tokens = 512;
+  int64_t decode_tokens = 32;  // timed one by one
+  int64_t repeats = 5;         // of everything else; medians are reported
+
+  // Throws InvalidArgument naming the option and its range.
+  void check() const;
+};
+
+struct StepTimes {
+  double prefill_tokens_per_second = 0;
+  double decode_tokens_per_second = 0;
+  std::map<int64_t, double> verify_ms;  // step time by the number of tree nodes: 1, 2, 4, … 64
+  double bandwidth = 0;                 // measured reading speed of all threads, bytes per second
+  double decode_bandwidth_share = 0;    // weight bytes that decoding reads per second / bandwidth
+};
+
+// Trees of a binary shape hang after a prompt of `prefill_tokens`; nothing of them is committed. Rounds over all sizes
+// are interleaved, so that a disturbance meets all of them.
+StepTimes measure_step_times(const Model& model, const StepTimesOptions& options, Workspace& workspace,
+                             const EvaluationProgress& progress = {});
+
+// Median over `repeats` passes of all threads over a buffer that no cache holds.
+double read_bandwidth(ThreadPool& pool, int64_t repeats);
+
+}  // namespace espalier

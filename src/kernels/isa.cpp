@@ -1,0 +1,69 @@
+#include "core/error.h"
+#include "kernels/kernels.h"
+#include "kernels/tables.h"
+
+namespace espalier {
+namespace {
+
+Kernels assemble(Isa isa) {
+  Kernels kernels{};
+  kernels.isa = isa;
+  fill_gemm(isa, kernels);
+  fill_rows(isa, kernels);
+  fill_attention(isa, kernels);
+  return kernels;
+}
+
+bool supported(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return true;
+#if defined(__x86_64__)
+    case Isa::kAvx2:
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    case Isa::kAvx512:
+      return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
+             __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
+             __builtin_cpu_supports("avx512cd");
+#endif
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+
+std::vector<Isa> supported_isas() {
+  std::vector<Isa> all;
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+    if (supported(isa)) all.push_back(isa);
+  }
+  return all;
+}
+
+std::string_view isa_name(Isa isa) {
+  switch (isa) {
+    case Isa::kScalar:
+      return "scalar";
+    case Isa::kAvx2:
+      return "avx2";
+    case Isa::kAvx512:
+      return "avx512";
+  }
+  return "unknown";
+}
+
+const Kernels& kernels_for(Isa isa) {
+  if (!supported(isa)) {
+    throw NotSupported(error_text("kernels", "a processor with " + std::string(isa_name(isa)), "one without"));
+  }
+  static const Kernels tables[] = {assemble(Isa::kScalar), supported(Isa::kAvx2) ? assemble(Isa::kAvx2) : Kernels{},
+                                   supported(Isa::kAvx512) ? assemble(Isa::kAvx512) : Kernels{}};
+  return tables[static_cast<int>(isa)];
+}
+
+const Kernels& best_kernels() {
+  return kernels_for(supported_isas().back());
+}
+
+}  // namespace espalier

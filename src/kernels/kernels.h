@@ -1,0 +1,97 @@
+// The tables of kernels, one per instruction set. A table is passed along, never a global choice, so a
+// test can run every path that the machine has and compare bits.
+//
+// Arithmetic law (ARCHITECTURE.md, "Exactness"): every output element has ONE accumulator, updated by
+// fused multiply-add in ascending index; SIMD lanes are outputs; reductions along a row use 16 virtual
+// lanes and one fixed tree. All tables therefore give the same bits.
+#pragma once
+
+#include <cstdint>
+#include <string_view>
+#include <vector>
+
+namespace espalier {
+
+enum class Isa { kScalar, kAvx2, kAvx512 };
+
+// A panel holds 16 outputs side by side.
+inline constexpr int kPanel = 16;
+
+// One tile of a product: `rows` <= kTileRows rows against one or more panels.
+//   y[r, o] = sum_k x[r, k] * w[o, k]
+inline constexpr int kTileRows = 6;
+
+struct GemmTile {
+  const float* x;       // packed [K][rows]; for bf16 rounded to bf16, K even (a missing last one is 0)
+  int64_t rows;         // 1..kTileRows
+  const void* weights;  // the first panel, see kernels/packed_matrix.h
+  int64_t depth;        // K
+  int64_t panels;       // how many panels, one after the other
+  int64_t outputs;      // outputs from the first panel on that exist; the last panel may be partial
+  float* y;             // y[r, o] at y + r * y_stride + o
+  int64_t y_stride;
+  const char* prefetch;  // memory that will be read next, or null
+  int64_t prefetch_bytes;
+};
+
+struct Kernels {
+  Isa isa;
+
+  // --- kernels/gemm.cpp
+  // f32 panels: acc = fma(x[k], w[k], acc), k ascending.
+  void (*gemm_f32)(const GemmTile&);
+  // bf16 panels: per pair of inputs the odd element first, then the even one, which is what vdpbf16ps does.
+  void (*gemm_bf16)(const GemmTile&);
+  // Widens one bf16 panel to f32 [K][16], the odd element of each pair first. With x in the same order gemm_f32
+  // then gives the bits of gemm_bf16: for many rows the widening is paid once.
+  void (*widen_panel)(const uint16_t* panel, int64_t depth, float* out);
+
+  // --- kernels/rows.cpp: one row at a time, n elements
+  // y = x / sqrt(mean(x^2) + eps) * weight
+  void (*rms_norm)(const float* x, const float* weight, double eps, int64_t n, float* y);
+  // y = a + b
+  void (*add)(const float* a, const float* b, int64_t n, float* y);
+  // y = silu(gate) * up
+  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
+  // In place, halves layout: (x[i], x[i + n/2]) rotated by the angle whose cos and sin stand at [i].
+  void (*rotate)(float* x, const float* cosine, const float* sine, int64_t n);
+  // y = x rounded to bf16 (still stored as float)
+  void (*round_bf16)(const float* x, int64_t n, float* y);
+  // y = exp(x - shift); returns the sum over 16 virtual lanes. n may be 0 (returns 0).
+  float (*exp_sum)(const float* x, float shift, int64_t n, float* y);
+  // max over x, -inf when n is 0. NaN is ignored.
+  float (*max)(const float* x, int64_t n);
+  // sum of x^2 and of x*y over 16 virtual lanes
+  float (*dot)(const float* x, const float* y, int64_t n);
+  // y = x * factor
+  void (*scale)(const float* x, float factor, int64_t n, float* y);
+  // y = fma(x, factor, y)
+  void (*add_scaled)(const float* x, float factor, int64_t n, float* y);
+  // log(sum(exp(x))) with the maximum taken out, sum and exp in double, 16 virtual lanes.
+  double (*log_sum_exp)(const float* x, int64_t n);
+
+  // --- kernels/attention.cpp
+  // scores[i, lane] = sum_d q[i][d] * panel[d, lane]: count <= 8 rows against one panel [dim, 16],
+  // d ascending. scores rows are score_stride floats apart.
+  void (*panel_scores)(const float* const* q, int count, const float* panel, int64_t dim, float* scores,
+                       int64_t score_stride);
+  // sums[lane] = sum_d panel[d, lane]^2, d ascending: the squared lengths of 16 keys.
+  void (*panel_squares)(const float* panel, int64_t dim, float* sums);
+  // out[c] = fma(weights[j], rows[j][c], out[c]), j ascending over count rows that are row_stride floats
+  // apart, c over dim. Starts from what `out` holds.
+  void (*weighted_sum)(const float* weights, const float* rows, int64_t count, int64_t row_stride, int64_t dim,
+                       float* out);
+  // The same over scattered rows: rows[index[j]].
+  void (*weighted_gather)(const float* weights, const float* rows, const int32_t* index, int64_t count,
+                          int64_t row_stride, int64_t dim, float* out);
+};
+
+// The sets that this processor can run, kScalar first, fastest last.
+std::vector<Isa> supported_isas();
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512"
+// Throws NotSupported when this processor lacks it.
+const Kernels& kernels_for(Isa isa);
+// The fastest table.
+const Kernels& best_kernels();
+
+}  // namespace espalier

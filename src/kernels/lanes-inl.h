@@ -1,0 +1,211 @@
+// Sixteen virtual lanes: the one vector type that kernels compute with, compiled once per instruction set.
+//
+// On AVX2 it is two registers, on AVX-512 one, and plain floats with std::fma where the target has no fused
+// multiply-add. Every operation is elementwise, and reduce_add() uses one fixed tree, so all targets agree bit for
+// bit.
+
+// Included once per target: the guard toggles as Highway's own do.
+#if defined(ESPALIER_KERNELS_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
+#ifdef ESPALIER_KERNELS_LANES_INL_H_
+#undef ESPALIER_KERNELS_LANES_INL_H_
+#else
+#define ESPALIER_KERNELS_LANES_INL_H_
+#endif
+
+#include <algorithm>
+#include <bit>
+#include <cmath>
+#include <cstdint>
+#include <cstring>
+
+#include "hwy/highway.h"
+
+HWY_BEFORE_NAMESPACE();
+namespace espalier {
+namespace HWY_NAMESPACE {
+
+#if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SSE4
+
+// No fused multiply-add in hardware: plain lanes.
+struct V16 {
+  float lane[16];
+};
+
+template <class Operation>
+HWY_INLINE V16 each_lane(Operation operation) {
+  V16 result;
+  for (int i = 0; i < 16; ++i) result.lane[i] = operation(i);
+  return result;
+}
+
+HWY_INLINE V16 broadcast(float x) {
+  return each_lane([&](int) { return x; });
+}
+HWY_INLINE V16 load(const float* p) {
+  return each_lane([&](int i) { return p[i]; });
+}
+HWY_INLINE void store(const V16& a, float* p) {
+  std::memcpy(p, a.lane, sizeof(a.lane));
+}
+HWY_INLINE V16 add(const V16& a, const V16& b) {
+  return each_lane([&](int i) { return a.lane[i] + b.lane[i]; });
+}
+HWY_INLINE V16 mul(const V16& a, const V16& b) {
+  return each_lane([&](int i) { return a.lane[i] * b.lane[i]; });
+}
+HWY_INLINE V16 div(const V16& a, const V16& b) {
+  return each_lane([&](int i) { return a.lane[i] / b.lane[i]; });
+}
+HWY_INLINE V16 fma(const V16& a, const V16& b, const V16& c) {
+  return each_lane([&](int i) { return std::fma(a.lane[i], b.lane[i], c.lane[i]); });
+}
+// The second operand where the comparison fails, as maxps does: a NaN in `a` gives b.
+HWY_INLINE V16 max(const V16& a, const V16& b) {
+  return each_lane([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+// (even, odd) bf16 of 16 pairs, widened.
+HWY_INLINE V16 even_of_pairs(const uint16_t* p) {
+  return each_lane([&](int i) { return std::bit_cast<float>(static_cast<uint32_t>(p[2 * i]) << 16); });
+}
+HWY_INLINE V16 odd_of_pairs(const uint16_t* p) {
+  return each_lane([&](int i) { return std::bit_cast<float>(static_cast<uint32_t>(p[2 * i + 1]) << 16); });
+}
+HWY_INLINE V16 round_to_int(const V16& a) {
+  return each_lane([&](int i) { return std::nearbyint(a.lane[i]); });
+}
+// 2^n for whole n in [-126, 127].
+HWY_INLINE V16 power_of_two(const V16& n) {
+  return each_lane(
+      [&](int i) { return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n.lane[i]) + 127) << 23); });
+}
+// where x < limit: value, else other. A NaN in x gives other.
+HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, const V16& other) {
+  return each_lane([&](int i) { return x.lane[i] < limit.lane[i] ? value.lane[i] : other.lane[i]; });
+}
+
+#else
+
+namespace hn = hwy::HWY_NAMESPACE;
+using F = hn::CappedTag<float, 16>;
+using U = hn::RebindToUnsigned<F>;
+using I = hn::RebindToSigned<F>;
+using Part = hn::Vec<F>;
+inline constexpr int kPartLanes = static_cast<int>(hn::MaxLanes(F()));
+inline constexpr int kParts = 16 / kPartLanes;
+
+struct V16 {
+  Part part[kParts];
+};
+
+template <class Operation>
+HWY_INLINE V16 each_part(Operation operation) {
+  V16 result;
+  for (int i = 0; i < kParts; ++i) result.part[i] = operation(i);
+  return result;
+}
+
+HWY_INLINE V16 broadcast(float x) {
+  const Part all = hn::Set(F(), x);
+  return each_part([&](int) HWY_ATTR { return all; });
+}
+HWY_INLINE V16 load(const float* p) {
+  return each_part([&](int i) HWY_ATTR { return hn::LoadU(F(), p + i * kPartLanes); });
+}
+HWY_INLINE void store(const V16& a, float* p) {
+  for (int i = 0; i < kParts; ++i) hn::StoreU(a.part[i], F(), p + i * kPartLanes);
+}
+HWY_INLINE V16 add(const V16& a, const V16& b) {
+  return each_part([&](int i) HWY_ATTR { return hn::Add(a.part[i], b.part[i]); });
+}
+HWY_INLINE V16 mul(const V16& a, const V16& b) {
+  return each_part([&](int i) HWY_ATTR { return hn::Mul(a.part[i], b.part[i]); });
+}
+HWY_INLINE V16 div(const V16& a, const V16& b) {
+  return each_part([&](int i) HWY_ATTR { return hn::Div(a.part[i], b.part[i]); });
+}
+HWY_INLINE V16 fma(const V16& a, const V16& b, const V16& c) {
+  return each_part([&](int i) HWY_ATTR { return hn::MulAdd(a.part[i], b.part[i], c.part[i]); });
+}
+HWY_INLINE V16 max(const V16& a, const V16& b) {
+  return each_part([&](int i) HWY_ATTR { return hn::IfThenElse(hn::Gt(a.part[i], b.part[i]), a.part[i], b.part[i]); });
+}
+HWY_INLINE V16 even_of_pairs(const uint16_t* p) {
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(p);
+  return each_part(
+      [&](int i) HWY_ATTR { return hn::BitCast(F(), hn::ShiftLeft<16>(hn::LoadU(U(), words + i * kPartLanes))); });
+}
+HWY_INLINE V16 odd_of_pairs(const uint16_t* p) {
+  const uint32_t* words = reinterpret_cast<const uint32_t*>(p);
+  return each_part([&](int i) HWY_ATTR {
+    return hn::BitCast(F(), hn::And(hn::LoadU(U(), words + i * kPartLanes), hn::Set(U(), 0xffff0000u)));
+  });
+}
+HWY_INLINE V16 round_to_int(const V16& a) {
+  return each_part([&](int i) HWY_ATTR { return hn::Round(a.part[i]); });
+}
+HWY_INLINE V16 power_of_two(const V16& n) {
+  return each_part([&](int i) HWY_ATTR {
+    return hn::BitCast(F(), hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(I(), n.part[i]), hn::Set(I(), 127))));
+  });
+}
+HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, const V16& other) {
+  return each_part(
+      [&](int i) HWY_ATTR { return hn::IfThenElse(hn::Lt(x.part[i], limit.part[i]), value.part[i], other.part[i]); });
+}
+
+#endif
+
+// The one reduction tree: lanes i and i + 8, then 4, 2, 1 apart.
+HWY_INLINE float reduce_add(const V16& a) {
+  float lane[16];
+  store(a, lane);
+  for (int width = 8; width > 0; width /= 2) {
+    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+  }
+  return lane[0];
+}
+
+HWY_INLINE float reduce_max(const V16& a) {
+  float lane[16];
+  store(a, lane);
+  return *std::max_element(lane, lane + 16);
+}
+
+// The first `count` < 16 elements, `fill` in the others.
+HWY_INLINE V16 load_tail(const float* p, int64_t count, float fill) {
+  float lane[16];
+  std::fill(lane, lane + 16, fill);
+  std::copy(p, p + count, lane);
+  return load(lane);
+}
+
+HWY_INLINE void store_tail(const V16& a, float* p, int64_t count) {
+  float lane[16];
+  store(a, lane);
+  std::copy(lane, lane + count, p);
+}
+
+// exp(x) to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, Taylor's polynomial of degree 7 in r, scaled by 2^n.
+// 0 below -87.33 (where the result would be denormal), +inf above 88.37, NaN for NaN.
+HWY_INLINE V16 exp_lanes(const V16& x) {
+  const V16 low = broadcast(-87.33654f), high = broadcast(88.376259f);
+  // A clamped argument keeps 2^n in range; the true answer is selected at the end.
+  const V16 below = select_less(x, low, low, x);
+  const V16 clamped = select_less(high, below, high, below);
+  const V16 n = round_to_int(mul(clamped, broadcast(1.44269504f)));
+  V16 r = fma(n, broadcast(-0.693145752f), clamped);
+  r = fma(n, broadcast(-1.42860677e-6f), r);
+  V16 p = broadcast(1.0f / 5040.0f);
+  for (const float coefficient : {1.0f / 720.0f, 1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f}) {
+    p = fma(p, r, broadcast(coefficient));
+  }
+  const V16 y = mul(p, power_of_two(n));
+  const V16 floored = select_less(x, low, broadcast(0.0f), y);
+  return select_less(high, x, broadcast(HUGE_VALF), floored);
+}
+
+}  // namespace HWY_NAMESPACE
+}  // namespace espalier
+HWY_AFTER_NAMESPACE();
+
+#endif  // per-target include guard

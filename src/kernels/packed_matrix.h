@@ -1,0 +1,63 @@
+// A linear layer's weights, packed once at load for the products of a step.
+//
+// Layout: panels of 16 outputs. f32: [panel][K][16]; bf16: [panel][ceil(K/2)][16][2] (even, odd).
+// Missing outputs of the last panel and a missing last K are zero.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/aligned.h"
+#include "core/arena.h"
+#include "core/thread_pool.h"
+#include "kernels/kernels.h"
+
+namespace espalier {
+
+enum class WeightType { kF32, kBf16 };
+
+// "f32", "bf16"; throws InvalidArgument listing the names.
+WeightType weight_type_by_name(std::string_view name);
+std::string_view weight_type_name(WeightType type);
+
+class PackedMatrix {
+ public:
+  PackedMatrix() = default;
+  // weights [outputs, inputs], row-major.
+  PackedMatrix(const float* weights, int64_t outputs, int64_t inputs, WeightType type);
+
+  int64_t outputs() const { return outputs_; }
+  int64_t inputs() const { return inputs_; }
+  WeightType type() const { return type_; }
+  int64_t bytes() const { return static_cast<int64_t>(data_.size()); }
+  const std::byte* data() const { return data_.data(); }
+
+  // Packs rows [begin, begin + count) from weights [count, inputs]; begin is a multiple of 16. Lets a large
+  // matrix be packed piece by piece, and by several threads.
+  void pack_rows(const float* weights, int64_t begin, int64_t count);
+  static PackedMatrix empty(int64_t outputs, int64_t inputs, WeightType type);
+
+  // The stored (rounded) weights of one output: [inputs]. An embedding table is read this way.
+  void row(int64_t output, float* out) const;
+
+ private:
+  int64_t outputs_ = 0, inputs_ = 0;
+  WeightType type_ = WeightType::kF32;
+  AlignedBuffer<std::byte> data_;
+};
+
+// Where one matrix's results go: [rows, outputs], rows y_stride floats apart.
+struct OutputRows {
+  float* y;
+  int64_t y_stride;
+};
+
+// y_m[r, o] = sum_k x[r, k] w_m[o, k] for every matrix of `weights` (same inputs and type, at most 8), all rows and
+// outputs, on all threads: one job, runs of panels are claimed. x [rows, inputs], rows x_stride floats apart; the
+// results must not overlap x. rows >= 0.
+void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::span<const PackedMatrix* const> weights,
+              const float* x, int64_t rows, int64_t x_stride, std::span<const OutputRows> outputs);
+
+}  // namespace espalier

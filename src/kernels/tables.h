@@ -1,0 +1,36 @@
+// How the kernel files fill one instruction set's table. Each file is compiled once per target by Highway's
+// foreach_target and ends with ESPALIER_FILL_TABLE, which picks the target's functions.
+#pragma once
+
+#include "kernels/kernels.h"
+
+namespace espalier {
+
+void fill_gemm(Isa isa, Kernels& kernels);
+void fill_rows(Isa isa, Kernels& kernels);
+void fill_attention(Isa isa, Kernels& kernels);
+
+}  // namespace espalier
+
+// Only targets with a meaning of their own: plain lanes, AVX2 with FMA, AVX-512.
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL)
+
+// Stands after the last target, where HWY_NAMESPACE is the baseline's: plain lanes on x86-64.
+#if defined(__x86_64__)
+#define ESPALIER_FILL_TABLE(name, fill)      \
+  void name(Isa isa, Kernels& kernels) {     \
+    switch (isa) {                           \
+      case Isa::kScalar:                     \
+        return HWY_NAMESPACE::fill(kernels); \
+      case Isa::kAvx2:                       \
+        return N_AVX2::fill(kernels);        \
+      case Isa::kAvx512:                     \
+        return N_AVX3::fill(kernels);        \
+    }                                        \
+  }
+#else
+#define ESPALIER_FILL_TABLE(name, fill) \
+  void name(Isa, Kernels& kernels) {    \
+    HWY_NAMESPACE::fill(kernels);       \
+  }
+#endif

@@ -1,0 +1,55 @@
+#include "models/llama_step.h"
+
+#include "core/error.h"
+#include "models/llama.h"
+#include "models/step_context.h"
+#include "models/step_loader.h"
+#include "models/step_rows.h"
+
+namespace espalier {
+namespace {
+
+class LlamaStep : public Model {
+ public:
+  LlamaStep(const ModelFiles& files, const LoadOptions& options)
+      : config_(files.config), kernels_(options.kernels ? *options.kernels : best_kernels()) {
+    if (!options.attention.empty()) config_.attention.assign(config_.num_hidden_layers, options.attention);
+    mechanisms_ = load_mechanisms(config_, *files.tensors);
+    StepLoader loader(*files.tensors, options.weights);
+    weights_ = load_llama<StepContext>(loader, config_);
+    weight_bytes_ = loader.bytes();
+    parameters_ = loader.parameters();
+  }
+
+  const ModelConfig& config() const override { return config_; }
+  const Kernels& kernels() const override { return kernels_; }
+  const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
+  int64_t weight_bytes() const override { return weight_bytes_; }
+  int64_t parameters() const override { return parameters_; }
+
+  void step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output) const override {
+    const StepRows rows = gather_rows(*this, segments, output);
+    const FloatEnvironment environment;
+    workspace.arena.reset();
+    StepContext context(kernels_, workspace, mechanisms_, config_, rows, output.pending);
+    const Rows logits = llama_forward(context, config_, weights_, std::span<const int32_t>(rows.tokens));
+    for (size_t i = 0; i < rows.wanted.size(); ++i) {
+      output.logit_rows[static_cast<size_t>(rows.wanted[i])] = logits.row(static_cast<int64_t>(i));
+    }
+  }
+
+ private:
+  ModelConfig config_;
+  const Kernels& kernels_;
+  std::vector<std::unique_ptr<Mechanism>> mechanisms_;
+  LlamaWeights<StepContext> weights_;
+  int64_t weight_bytes_ = 0, parameters_ = 0;
+};
+
+}  // namespace
+
+std::unique_ptr<Model> load_llama_step(const ModelFiles& files, const LoadOptions& options) {
+  return std::make_unique<LlamaStep>(files, options);
+}
+
+}  // namespace espalier

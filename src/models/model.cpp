@@ -1,0 +1,95 @@
+#include "models/model.h"
+
+#include <algorithm>
+#include <limits>
+#include <numeric>
+
+#include "core/error.h"
+#include "models/registry.h"
+
+namespace espalier {
+
+int64_t SequenceState::bytes() const {
+  int64_t total = 0;
+  for (const LayerState& layer : layers) total += layer.bytes();
+  return total;
+}
+
+const float* StepOutput::logits(size_t segment, int64_t row) const {
+  return logit_rows[static_cast<size_t>(first_row[segment] + row)];
+}
+
+SequenceState Model::new_state() const {
+  SequenceState state;
+  for (const auto& mechanism : mechanisms()) state.layers.emplace_back(mechanism->layout());
+  return state;
+}
+
+int64_t Model::max_tree_depth(int64_t length) const {
+  int64_t limit = std::numeric_limits<int64_t>::max();
+  for (const auto& mechanism : mechanisms()) {
+    const StateLayout layout = mechanism->layout();
+    if (layout.fold_floats > 0) limit = std::min(limit, (length / layout.block + 2) * layout.block - 1 - length);
+  }
+  return limit;
+}
+
+void Model::commit(SequenceState& state, const Pending& pending, std::span<const int32_t> path) const {
+  if (state.length() != pending.base) {
+    throw InvalidArgument(error_text("commit", "a state of " + std::to_string(pending.base) + " rows",
+                                     std::to_string(state.length()) + " rows"));
+  }
+  int32_t previous = -1;
+  for (const int32_t row : path) {
+    if (row < 0 || static_cast<size_t>(row) >= pending.parents.size() || pending.parents[row] != previous) {
+      throw InvalidArgument(error_text("commit", "a path from the root", "row " + std::to_string(row)));
+    }
+    previous = row;
+  }
+  ESPALIER_CHECK(state.layers.size() == pending.k.size());
+  // Reserving is all that can fail, so either every layer takes the path or none does.
+  for (LayerState& layer : state.layers) layer.reserve(static_cast<int64_t>(path.size()));
+  const FloatEnvironment environment;
+  for (size_t l = 0; l < state.layers.size(); ++l) {
+    const int64_t k_size = static_cast<int64_t>(pending.k[l].size() / pending.parents.size());
+    const int64_t v_size = static_cast<int64_t>(pending.v[l].size() / pending.parents.size());
+    for (const int32_t row : path) {
+      state.layers[l].append(kernels(), *mechanisms()[l], pending.k[l].data() + row * k_size,
+                             pending.v[l].data() + row * v_size);
+    }
+  }
+}
+
+void Model::commit_chain(SequenceState& state, const Pending& pending, int64_t rows) const {
+  std::vector<int32_t> path(static_cast<size_t>(rows));
+  std::iota(path.begin(), path.end(), 0);
+  commit(state, pending, path);
+}
+
+void Model::prefill(SequenceState& state, std::span<const int32_t> tokens, Workspace& workspace,
+                    const std::function<void(int64_t index, const float* logits)>& each_row, std::vector<float>* last,
+                    int64_t chunk) const {
+  StepOutput output;
+  const int64_t count = static_cast<int64_t>(tokens.size());
+  for (int64_t begin = 0; begin < count; begin += chunk) {
+    const int64_t rows = std::min(chunk, count - begin);
+    const bool final_chunk = begin + rows == count;
+    Segment segment{.state = &state, .tokens = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(rows))};
+    segment.logits = each_row ? Logits::kAll : (final_chunk && last ? Logits::kLast : Logits::kNone);
+    step({&segment, 1}, workspace, output);
+    if (each_row) {
+      for (int64_t r = 0; r < rows; ++r) each_row(begin + r, output.logits(0, r));
+    }
+    if (final_chunk && last) {
+      const float* logits = output.logits(0, rows - 1);
+      last->assign(logits, logits + config().vocab_size);
+    }
+    commit_chain(state, output.pending[0], rows);
+  }
+}
+
+std::unique_ptr<Model> load_model(const ModelFiles& files, const LoadOptions& options) {
+  return model_family(files.config.family).load(files, options);
+}
+
+}  // namespace espalier

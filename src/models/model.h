@@ -1,0 +1,107 @@
+// A model at inference: steps over (state, tree) pairs, and nothing else.
+//
+// Plain decoding is a tree of one node, prefill a chain, speculation a tree, a batch several segments. A step
+// never changes a state: it returns logits and a Pending; commit() takes an accepted path in. Dropping a
+// Pending is cancellation.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <functional>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "attention/operator.h"
+#include "checkpoint/model_files.h"
+#include "core/arena.h"
+#include "core/thread_pool.h"
+#include "kernels/packed_matrix.h"
+
+namespace espalier {
+
+// Everything that a sequence's past means to the model. Copy it to fork.
+struct SequenceState {
+  std::vector<LayerState> layers;
+
+  int64_t length() const { return layers.empty() ? 0 : layers[0].length(); }
+  int64_t bytes() const;
+};
+
+enum class Logits { kNone, kLast, kAll };
+
+struct Segment {
+  const SequenceState* state = nullptr;
+  std::span<const int32_t> tokens;   // [R >= 1]
+  std::span<const int32_t> parents;  // [R] index of the parent, -1 for the state, parent < own index; empty: a chain
+  Logits logits = Logits::kAll;
+};
+
+// The rows that a step computed for one segment, waiting to be committed.
+struct Pending {
+  int64_t base = 0;                      // the state's length that the rows follow
+  std::vector<int32_t> parents;          // [R]
+  std::vector<std::vector<float>> k, v;  // per layer [R, Hk, Dk], [R, Hk, Dv]
+};
+
+struct StepOutput {
+  // Logits of (segment, row), [V]; valid until the next step with the same workspace. Null if not asked for.
+  const float* logits(size_t segment, int64_t row) const;
+
+  std::vector<Pending> pending;          // one per segment
+  std::vector<const float*> logit_rows;  // all rows, null where not asked for
+  std::vector<int64_t> first_row;        // per segment
+};
+
+// Memory that steps reuse. One per thread of control.
+struct Workspace {
+  explicit Workspace(int threads) : pool(threads) {}
+  ThreadPool pool;
+  Arena arena;
+};
+
+struct LoadOptions {
+  WeightType weights = WeightType::kBf16;
+  std::string attention;             // a SPEC for every layer; empty: what the checkpoint says
+  const Kernels* kernels = nullptr;  // null: best_kernels()
+};
+
+// Immutable after loading, shareable between threads; each caller brings its own Workspace.
+class Model {
+ public:
+  virtual ~Model() = default;
+
+  virtual const ModelConfig& config() const = 0;
+  virtual const Kernels& kernels() const = 0;
+  virtual const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const = 0;  // per layer
+  virtual int64_t weight_bytes() const = 0;
+  virtual int64_t parameters() const = 0;
+
+  SequenceState new_state() const;
+  // The longest tree depth that may follow a state of `length` rows: every node must satisfy
+  // position < (length / block + 2) * block in each folding layer. Chains have no limit.
+  int64_t max_tree_depth(int64_t length) const;
+
+  // Runs all segments at once. `output` is reused memory. Throws InvalidArgument for a token outside the
+  // vocabulary, a malformed tree, a tree beyond max_tree_depth(), or positions beyond the model's.
+  virtual void step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output) const = 0;
+
+  // Takes the rows `path` (root first, each the parent of the next) into every layer, or into none. Throws
+  // InvalidArgument when the state is not the one the step saw (by length) or the path is not a path.
+  void commit(SequenceState& state, const Pending& pending, std::span<const int32_t> path) const;
+  // A chain's first `rows` rows.
+  void commit_chain(SequenceState& state, const Pending& pending, int64_t rows) const;
+
+  // Steps over `tokens` in chunks and commits them. `each_row` (may be null) is called with every position's
+  // logits [V] in order; otherwise only the last row's logits are computed, and copied to `last` if not null.
+  void prefill(SequenceState& state, std::span<const int32_t> tokens, Workspace& workspace,
+               const std::function<void(int64_t index, const float* logits)>& each_row, std::vector<float>* last,
+               int64_t chunk = kPrefillChunk) const;
+  static constexpr int64_t kPrefillChunk = 256;
+};
+
+// Builds the family that `files.config` names. Throws NotSupported for an unknown one.
+std::unique_ptr<Model> load_model(const ModelFiles& files, const LoadOptions& options);
+
+}  // namespace espalier

@@ -1,0 +1,19 @@
+// The model families that can be loaded: one line each in registry.cpp.
+#pragma once
+
+#include <memory>
+#include <string_view>
+
+#include "models/model.h"
+
+namespace espalier {
+
+struct ModelFamily {
+  std::string_view name;  // as ModelConfig::family says it
+  std::unique_ptr<Model> (*load)(const ModelFiles& files, const LoadOptions& options);
+};
+
+// Throws NotSupported naming the family and the known ones.
+const ModelFamily& model_family(std::string_view name);
+
+}  // namespace espalier

@@ -1,0 +1,131 @@
+#include "models/step_context.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+
+#include "attention/attend.h"
+
+namespace espalier {
+
+StepContext::StepContext(const Kernels& kernels, Workspace& workspace,
+                         const std::vector<std::unique_ptr<Mechanism>>& mechanisms, const ModelConfig& config,
+                         const StepRows& rows, std::vector<Pending>& pending)
+    : kernels_(kernels),
+      workspace_(workspace),
+      mechanisms_(mechanisms),
+      config_(config),
+      rows_(rows),
+      pending_(pending) {
+  const int64_t half = config.head_dim / 2;
+  const int64_t count = static_cast<int64_t>(rows.positions.size());
+  cosine_ = workspace.arena.floats(count * half);
+  sine_ = workspace.arena.floats(count * half);
+  std::vector<double> frequency(static_cast<size_t>(half));
+  for (int64_t i = 0; i < half; ++i) {
+    frequency[i] = std::pow(config.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim));
+  }
+  for (int64_t r = 0; r < count; ++r) {
+    for (int64_t i = 0; i < half; ++i) {
+      const double angle = static_cast<double>(rows.positions[r]) * frequency[i];
+      cosine_[r * half + i] = static_cast<float>(std::cos(angle));
+      sine_[r * half + i] = static_cast<float>(std::sin(angle));
+    }
+  }
+}
+
+// Runs body(row) for all rows; on all threads when the work is worth the hand-over.
+template <class Body>
+void StepContext::each_row(int64_t rows, int64_t floats_per_row, Body&& body) {
+  constexpr int64_t kFloatsPerTask = 16384;
+  const int64_t rows_per_task = std::max<int64_t>(1, kFloatsPerTask / std::max<int64_t>(1, floats_per_row));
+  const int64_t tasks = (rows + rows_per_task - 1) / rows_per_task;
+  if (tasks <= 1) {
+    for (int64_t r = 0; r < rows; ++r) body(r);
+    return;
+  }
+  workspace_.pool.run(tasks, [&](int64_t task, int) {
+    const int64_t end = std::min(rows, (task + 1) * rows_per_task);
+    for (int64_t r = task * rows_per_task; r < end; ++r) body(r);
+  });
+}
+
+void StepContext::copy(const Rows& from, Rows& to) {
+  std::memcpy(to.data, from.data, static_cast<size_t>(from.rows * from.columns) * sizeof(float));
+}
+
+Rows StepContext::embed(const PackedMatrix& table, std::span<const int32_t> tokens) {
+  Rows x = allocate(static_cast<int64_t>(tokens.size()), table.inputs());
+  each_row(x.rows, x.columns * 4, [&](int64_t r) { table.row(tokens[r], x.row(r)); });
+  return x;
+}
+
+Rows StepContext::rms_norm(const Rows& x, const std::vector<float>& weight, double eps) {
+  Rows y = allocate(x.rows, x.columns);
+  each_row(x.rows, x.columns, [&](int64_t r) { kernels_.rms_norm(x.row(r), weight.data(), eps, x.columns, y.row(r)); });
+  return y;
+}
+
+void StepContext::project(const Rows& x, std::span<const PackedMatrix* const> weights, std::span<const Rows> results) {
+  OutputRows outputs[kMaxProjections];
+  for (size_t i = 0; i < results.size(); ++i) outputs[i] = {.y = results[i].data, .y_stride = results[i].columns};
+  multiply(kernels_, workspace_.pool, workspace_.arena, weights, x.data, x.rows, x.columns,
+           std::span(outputs, results.size()));
+}
+
+Rows StepContext::rotate(const Rows& x, int64_t heads, int64_t head_dim) {
+  const int64_t half = head_dim / 2;
+  each_row(x.rows, x.columns, [&](int64_t r) {
+    for (int64_t h = 0; h < heads; ++h) {
+      kernels_.rotate(x.row(r) + h * head_dim, cosine_ + r * half, sine_ + r * half, head_dim);
+    }
+  });
+  return x;
+}
+
+Rows StepContext::attend(int64_t layer, const Rows& q, const Rows& k, const Rows& v) {
+  Rows out = allocate(q.rows, config_.num_attention_heads * config_.head_dim);
+  std::vector<SegmentRows> segments;
+  for (size_t s = 0; s < rows_.segments.size(); ++s) {
+    const int64_t first = rows_.first_row[s];
+    const int64_t count = static_cast<int64_t>(rows_.segments[s].tokens.size());
+    segments.push_back({.state = &rows_.segments[s].state->layers[layer],
+                        .rows = count,
+                        .parent = rows_.parents.data() + first,
+                        .depth = rows_.depths.data() + first,
+                        .chain = rows_.chain[s] != 0,
+                        .q = q.row(first),
+                        .k = k.row(first),
+                        .v = v.row(first),
+                        .q_stride = q.columns,
+                        .kv_stride = k.columns,
+                        .out = out.row(first),
+                        .out_stride = out.columns});
+    pending_[s].k[layer].assign(k.row(first), k.row(first) + count * k.columns);
+    pending_[s].v[layer].assign(v.row(first), v.row(first) + count * v.columns);
+  }
+  espalier::attend(kernels_, workspace_.pool, workspace_.arena, *mechanisms_[layer], segments);
+  return out;
+}
+
+Rows StepContext::gated_silu(const Rows& gate, const Rows& up) {
+  each_row(gate.rows, gate.columns * 4,
+           [&](int64_t r) { kernels_.silu_mul(gate.row(r), up.row(r), gate.columns, gate.row(r)); });
+  return gate;
+}
+
+Rows StepContext::add(const Rows& a, const Rows& b) {
+  each_row(a.rows, a.columns, [&](int64_t r) { kernels_.add(a.row(r), b.row(r), a.columns, b.row(r)); });
+  return b;
+}
+
+Rows StepContext::output_rows(const Rows& x) {
+  if (static_cast<int64_t>(rows_.wanted.size()) == x.rows) return x;
+  Rows y = allocate(static_cast<int64_t>(rows_.wanted.size()), x.columns);
+  for (int64_t i = 0; i < y.rows; ++i) {
+    std::memcpy(y.row(i), x.row(rows_.wanted[i]), static_cast<size_t>(x.columns) * sizeof(float));
+  }
+  return y;
+}
+
+}  // namespace espalier

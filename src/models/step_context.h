@@ -1,0 +1,91 @@
+// The Context that runs a model's forward at inference: rows of all segments on arena memory, packed weights.
+#pragma once
+
+#include <array>
+#include <span>
+#include <vector>
+
+#include "attention/operator.h"
+#include "models/model.h"
+
+namespace espalier {
+
+// Rows in an arena; a slice of columns is not needed, a slice of rows is a Rows.
+struct Rows {
+  float* data = nullptr;
+  int64_t rows = 0, columns = 0;  // rows stand `columns` floats apart
+
+  float* row(int64_t r) const { return data + r * columns; }
+};
+
+// The parts of a step that all rows share.
+struct StepRows {
+  std::span<const Segment> segments;
+  std::vector<int64_t> first_row;                // per segment
+  std::vector<int32_t> tokens, parents, depths;  // [R]; parents and depths within the segment
+  std::vector<int64_t> positions;                // [R]
+  std::vector<uint8_t> chain;                    // per segment
+  std::vector<int64_t> wanted;                   // rows whose logits are wanted, ascending
+};
+
+class StepContext {
+ public:
+  using Tensor = Rows;
+  using Matrix = PackedMatrix;
+  using Vector = std::vector<float>;
+  using Tokens = std::span<const int32_t>;
+
+  // Keeps references; `pending` receives every layer's k and v rows.
+  StepContext(const Kernels& kernels, Workspace& workspace, const std::vector<std::unique_ptr<Mechanism>>& mechanisms,
+              const ModelConfig& config, const StepRows& rows, std::vector<Pending>& pending);
+
+  Rows embed(const PackedMatrix& table, std::span<const int32_t> tokens);
+  Rows rms_norm(const Rows& x, const std::vector<float>& weight, double eps);
+  template <size_t N>
+  std::array<Rows, N> project(const Rows& x, const std::array<const PackedMatrix*, N>& weights) {
+    static_assert(N <= kMaxProjections);
+    std::array<Rows, N> results;
+    for (size_t i = 0; i < N; ++i) results[i] = allocate(x.rows, weights[i]->outputs());
+    project(x, std::span<const PackedMatrix* const>(weights), std::span<const Rows>(results));
+    return results;
+  }
+  Rows rotate(const Rows& x, int64_t heads, int64_t head_dim);
+  Rows attend(int64_t layer, const Rows& q, const Rows& k, const Rows& v);
+  Rows gated_silu(const Rows& gate, const Rows& up);
+  Rows add(const Rows& a, const Rows& b);
+  Rows output_rows(const Rows& x);
+
+  // A layer's memory is given back at its end; only its result stays.
+  template <class Body>
+  Rows layer(const Rows& x, Body&& body) {
+    Rows kept = x;
+    if (next_.data == nullptr || next_.rows != x.rows) next_ = allocate(x.rows, x.columns);
+    const Arena::Mark mark = workspace_.arena.mark();
+    const Rows y = body(x);
+    Rows result = next_;
+    copy(y, result);
+    workspace_.arena.release(mark);
+    next_ = kept;  // the old input's memory takes the next layer's result
+    return result;
+  }
+
+ private:
+  Rows allocate(int64_t rows, int64_t columns) { return {workspace_.arena.floats(rows * columns), rows, columns}; }
+  static constexpr size_t kMaxProjections = 4;
+  void project(const Rows& x, std::span<const PackedMatrix* const> weights, std::span<const Rows> results);
+  static void copy(const Rows& from, Rows& to);
+  template <class Body>
+  void each_row(int64_t rows, int64_t floats_per_row, Body&& body);
+
+  const Kernels& kernels_;
+  Workspace& workspace_;
+  const std::vector<std::unique_ptr<Mechanism>>& mechanisms_;
+  const ModelConfig& config_;
+  const StepRows& rows_;
+  std::vector<Pending>& pending_;
+  Rows next_;
+  float* cosine_ = nullptr;  // [R, D/2]
+  float* sine_ = nullptr;
+};
+
+}  // namespace espalier

@@ -1,0 +1,38 @@
+// Reads, checks and packs a model's tensors for the step half.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "attention/operator.h"
+#include "checkpoint/model_files.h"
+#include "kernels/packed_matrix.h"
+
+namespace espalier {
+
+class StepLoader {
+ public:
+  StepLoader(const TensorSource& tensors, WeightType type) : tensors_(tensors), type_(type) {}
+
+  // Throws CorruptFile naming the tensor when it is missing or has another shape.
+  PackedMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs);
+  std::vector<float> vector(const std::string& name, int64_t n);
+
+  int64_t bytes() const { return bytes_; }  // packed
+  int64_t parameters() const { return parameters_; }
+
+ private:
+  const TensorSource& tensors_;
+  WeightType type_;
+  int64_t bytes_ = 0, parameters_ = 0;
+};
+
+// One mechanism per layer, as config.attention names them, with their parameters: read from `tensors`, or at their
+// initial values when the checkpoint has none (a zero-training conversion).
+std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors);
+
+// The values that a parameter has before any training.
+std::vector<float> initial_values(const ParameterInfo& parameter);
+
+}  // namespace espalier

@@ -1,0 +1,62 @@
+// Text <-> token ids. One interface; byte-level BPE is the first algorithm behind it.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/error.h"
+
+namespace espalier {
+
+struct TokenizerData;
+
+class Tokenizer {
+ public:
+  virtual ~Tokenizer() = default;
+
+  // A stretch of text. Only where `parse_special` is set does "<|im_start|>" in it become that token; words may reach
+  // over from one part to the next.
+  struct Part {
+    std::string_view text;
+    bool parse_special = false;
+  };
+  // Begins with the checkpoint's own begin-of-text token if it adds one and `add_special` is set. Throws
+  // InvalidArgument when a part is not valid UTF-8 (with the byte offset).
+  virtual std::vector<int32_t> encode(std::span<const Part> parts, bool add_special) const = 0;
+  std::vector<int32_t> encode(std::string_view text) const {
+    const Part part{text};
+    return encode({&part, 1}, true);
+  }
+  // The bytes of the ids; special tokens as their text if `keep_special`, else nothing. Throws
+  // InvalidArgument for an id outside [0, vocab_size()).
+  virtual std::string decode(std::span<const int32_t> ids, bool keep_special = false) const = 0;
+  // The raw bytes that one id stands for (may be part of a character).
+  virtual std::string_view bytes(int32_t id) const = 0;
+  virtual int64_t vocab_size() const = 0;
+  virtual bool is_special(int32_t id) const = 0;
+  // The id of a special token by its text, -1 when there is none.
+  virtual int32_t special_id(std::string_view text) const = 0;
+};
+
+// Throws NotSupported naming the model or pre-tokenizer; CorruptFile for an inconsistent vocabulary.
+std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerData& data);
+
+// Turns a stream of ids into text that is always whole characters: bytes of an unfinished UTF-8
+// character wait for the next id; finish() gives what is left, invalid bytes as U+FFFD.
+class StreamDecoder {
+ public:
+  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  // The text that became complete with this id (may be empty). Special tokens give nothing.
+  std::string push(int32_t id);
+  std::string finish();
+
+ private:
+  const Tokenizer& tokenizer_;
+  std::string pending_;
+};
+
+}  // namespace espalier

@@ -1,0 +1,47 @@
+// espalier-train <verb>: the verbs that need libtorch. `espalier` starts it, as git does with its parts.
+#include <cstdio>
+
+#include "core/error.h"
+#include "training/verbs/verb.h"
+
+namespace {
+
+constexpr int kFailed = 1, kUsage = 2;
+
+int fail(int code, std::string text) {
+  for (char& c : text) {
+    if (c == '\n' || c == '\r') c = ' ';
+  }
+  std::fprintf(stderr, "error: %s\n", text.c_str());
+  return code;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  CLI::App app{"The training verbs of Espalier", "espalier"};
+  app.require_subcommand(1);
+  app.get_formatter()->column_width(34);
+  std::string command = "espalier";
+  for (int i = 1; i < argc; ++i) command += " " + std::string(argv[i]);
+  CLI::App* verb = app.add_subcommand("linearize", "Turn a softmax model into a linear-attention model");
+  verb->get_formatter()->column_width(34);
+  const std::function<int()> action = espalier::add_linearize(*verb, command);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::Success& request) {
+    return app.exit(request);
+  } catch (const CLI::ParseError& error) {
+    return fail(kUsage, "[usage] " + std::string(error.what()) + "; try espalier linearize --help");
+  }
+  try {
+    return action();
+  } catch (const std::bad_alloc&) {
+    return fail(kFailed, "[memory] expected enough of it, got none; try a smaller --context or --batch-tokens");
+  } catch (const espalier::Error& error) {
+    return fail(kFailed, error.what());
+  } catch (const std::exception& error) {  // libtorch's messages carry a stack trace after their first line
+    const std::string text = error.what();
+    return fail(kFailed, text.substr(0, text.find('\n')));
+  }
+}

@@ -1,0 +1,75 @@
+#include "training/run_state.h"
+
+#include <ATen/ATen.h>
+#include <ATen/core/grad_mode.h>
+
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/safetensors.h"
+#include "core/error.h"
+
+namespace espalier {
+
+void save_run(const std::filesystem::path& path, const std::vector<Parameter>& parameters, const Adam& optimizer,
+              const RunPosition& position, const std::string& recipe) {
+  std::vector<at::Tensor> kept;
+  std::vector<TensorToWrite> tensors;
+  const auto add = [&](const std::string& name, const at::Tensor& tensor) {
+    kept.push_back(tensor.detach().contiguous());
+    tensors.push_back({name, tensor.sizes().vec(), kept.back().const_data_ptr<float>()});
+  };
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    add(parameters[i].name, parameters[i].tensor);
+    add(parameters[i].name + "#first", optimizer.first[i]);
+    add(parameters[i].name + "#second", optimizer.second[i]);
+  }
+  const nlohmann::json place = {{"stage", position.stage},
+                                {"stage_tokens", position.stage_tokens},
+                                {"rows", position.rows},
+                                {"tokens", position.tokens},
+                                {"seconds", position.seconds},
+                                {"perplexity_before", position.perplexity_before},
+                                {"teacher_perplexity", position.teacher_perplexity},
+                                {"optimizer_steps", optimizer.steps}};
+  write_safetensors(path, tensors, {{"position", place.dump()}, {"recipe", recipe}});
+}
+
+RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& parameters, Adam& optimizer,
+                     const std::string& recipe) {
+  const SafetensorsSource file({path});
+  const auto made_by = file.metadata().find("recipe");
+  if (made_by == file.metadata().end() || made_by->second != recipe) {
+    throw InvalidArgument(error_text(path.string(), "the recipe '" + recipe + "'",
+                                     made_by == file.metadata().end() ? "none" : "'" + made_by->second + "'",
+                                     "another --out, or the options of the first run"));
+  }
+  const at::NoGradGuard no_grad;
+  const auto read = [&](const std::string& name, at::Tensor& tensor) {
+    const std::vector<float> values = file.read_checked(name, tensor.sizes().vec());
+    tensor.copy_(at::from_blob(const_cast<float*>(values.data()), tensor.sizes(), at::kFloat));
+  };
+  for (size_t i = 0; i < parameters.size(); ++i) {
+    read(parameters[i].name, parameters[i].tensor);
+    read(parameters[i].name + "#first", optimizer.first[i]);
+    read(parameters[i].name + "#second", optimizer.second[i]);
+  }
+  const auto text = file.metadata().find("position");
+  const nlohmann::json place = nlohmann::json::parse(text == file.metadata().end() ? "" : text->second, nullptr, false);
+  RunPosition position;
+  try {
+    position.stage = place.at("stage").get<std::string>();
+    position.stage_tokens = place.at("stage_tokens").get<int64_t>();
+    position.rows = place.at("rows").get<int64_t>();
+    position.tokens = place.at("tokens").get<int64_t>();
+    position.seconds = place.at("seconds").get<double>();
+    position.perplexity_before = place.at("perplexity_before").get<double>();
+    position.teacher_perplexity = place.at("teacher_perplexity").get<double>();
+    optimizer.steps = place.at("optimizer_steps").get<int64_t>();
+  } catch (const nlohmann::json::exception&) {
+    throw CorruptFile(
+        error_text(path.string() + ": position", "a JSON object with the run's counters", "something else"));
+  }
+  return position;
+}
+
+}  // namespace espalier

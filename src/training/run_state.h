@@ -1,0 +1,28 @@
+// A run's checkpoint: trainable tensors, the optimizer's moments, and where the run is.
+#pragma once
+
+#include <filesystem>
+#include <string>
+
+#include "training/optimizer.h"
+#include "training/student.h"
+
+namespace espalier {
+
+struct RunPosition {
+  std::string stage = "transfer";  // "transfer", "distill"
+  int64_t stage_tokens = 0;        // trained in this stage
+  int64_t rows = 0;                // taken from the data so far
+  int64_t tokens = 0;              // trained in all
+  double seconds = 0;
+  double perplexity_before = 0, teacher_perplexity = 0;
+};
+
+// Replaces the file as a whole: a kill or a full disk leaves the last good one.
+void save_run(const std::filesystem::path& path, const std::vector<Parameter>& parameters, const Adam& optimizer,
+              const RunPosition& position, const std::string& recipe);
+// Throws InvalidArgument when the checkpoint was made by another recipe, CorruptFile when it does not fit.
+RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& parameters, Adam& optimizer,
+                     const std::string& recipe);
+
+}  // namespace espalier

@@ -1,0 +1,70 @@
+#include "training/text_rows.h"
+
+#include <ATen/ATen.h>
+
+#include <algorithm>
+
+#include "core/error.h"
+#include "core/file.h"
+#include "core/rng.h"
+
+namespace espalier {
+
+TextRows::TextRows(const Tokenizer& tokenizer, const std::vector<std::filesystem::path>& files, const Options& options)
+    : context_(options.context), seed_(options.seed) {
+  const int64_t context = options.context, held_out = options.held_out;
+  for (const std::filesystem::path& file : files) {
+    if (!tokens_.empty() && options.end_id >= 0) tokens_.push_back(options.end_id);
+    const std::vector<int32_t> ids = tokenizer.encode(read_text_file(file));
+    tokens_.insert(tokens_.end(), ids.begin(), ids.end());
+  }
+  const int64_t rows = static_cast<int64_t>(tokens_.size()) / context;
+  if (rows <= held_out) {
+    throw InvalidArgument(error_text(
+        "--data", "more than " + std::to_string(held_out) + " rows of " + std::to_string(context) + " tokens",
+        std::to_string(rows), "a longer text"));
+  }
+  for (int64_t i = 0; i < held_out; ++i) held_out_.push_back((2 * i + 1) * rows / (2 * held_out));
+  for (int64_t row = 0; row < rows; ++row) {
+    if (!std::binary_search(held_out_.begin(), held_out_.end(), row)) order_.push_back(row);
+  }
+}
+
+at::Tensor TextRows::gather(const std::vector<int64_t>& rows) const {
+  at::Tensor batch = at::empty({static_cast<int64_t>(rows.size()), context_}, at::kLong);
+  int64_t* out = batch.mutable_data_ptr<int64_t>();
+  for (const int64_t row : rows) out = std::copy_n(tokens_.begin() + row * context_, context_, out);
+  return batch;
+}
+
+at::Tensor TextRows::rows(int64_t first, int64_t count) const {
+  std::vector<int64_t> chosen;
+  std::vector<int64_t> order;
+  int64_t shuffled_epoch = -1;
+  for (int64_t i = first; i < first + count; ++i) {
+    const int64_t epoch = i / training_rows();
+    if (epoch != shuffled_epoch) {
+      order = order_;
+      Random random(seed_, static_cast<uint64_t>(epoch) + 1);
+      for (size_t j = order.size(); j > 1; --j)
+        std::swap(order[j - 1], order[static_cast<size_t>(random.below(static_cast<int64_t>(j)))]);
+      shuffled_epoch = epoch;
+    }
+    chosen.push_back(order[static_cast<size_t>(i % training_rows())]);
+  }
+  return gather(chosen);
+}
+
+at::Tensor TextRows::spread(int64_t count) const {
+  count = std::min(count, training_rows());
+  std::vector<int64_t> chosen;
+  for (int64_t i = 0; i < count; ++i)
+    chosen.push_back(order_[static_cast<size_t>((2 * i + 1) * training_rows() / (2 * count))]);
+  return gather(chosen);
+}
+
+at::Tensor TextRows::held_out() const {
+  return gather(held_out_);
+}
+
+}  // namespace espalier

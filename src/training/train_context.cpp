@@ -1,0 +1,58 @@
+#include "training/train_context.h"
+
+#include <ATen/ATen.h>
+
+#include <cmath>
+
+#include "training/train_operators.h"
+
+namespace espalier {
+
+TrainContext::TrainContext(const ModelConfig& config, const std::vector<TrainAttention>& attention, int64_t batch,
+                           int64_t tokens)
+    : config_(config), attention_(attention), batch_(batch), tokens_(tokens) {
+  const int64_t half = config.head_dim / 2;
+  const at::Tensor exponent = at::arange(half, at::kDouble) * (-2.0 / static_cast<double>(config.head_dim));
+  const at::Tensor angle = at::arange(tokens, at::kDouble).unsqueeze(1) *
+                           at::pow(at::full({half}, config.rope_theta, at::kDouble), exponent);
+  cosine_ = angle.cos().to(at::kFloat).view({tokens, 1, half});
+  sine_ = angle.sin().to(at::kFloat).view({tokens, 1, half});
+}
+
+at::Tensor TrainContext::embed(const TrainMatrix& table, const at::Tensor& tokens) const {
+  return table.weight.index_select(0, tokens.reshape(-1));
+}
+
+at::Tensor TrainContext::rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const {
+  return espalier::rms_norm(x, weight, eps);
+}
+
+at::Tensor TrainContext::multiply(const at::Tensor& x, const TrainMatrix& matrix) {
+  if (!matrix.lora_a.defined()) return at::linear(x, matrix.weight);
+  return lora_linear(x, matrix.weight, matrix.lora_a, matrix.lora_b, matrix.lora_scale);
+}
+
+at::Tensor TrainContext::rotate(const at::Tensor& x, int64_t heads, int64_t head_dim) const {
+  const int64_t half = head_dim / 2;
+  const at::Tensor rows = x.view({batch_, tokens_, heads, head_dim});
+  const at::Tensor a = rows.narrow(3, 0, half), b = rows.narrow(3, half, half);
+  return at::cat({a * cosine_ - b * sine_, b * cosine_ + a * sine_}, 3).view({batch_ * tokens_, heads * head_dim});
+}
+
+at::Tensor TrainContext::split_heads(const at::Tensor& x, int64_t heads) const {
+  return x.view({batch_, tokens_, heads, -1}).transpose(1, 2);
+}
+
+at::Tensor TrainContext::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
+  const TrainAttention& attention = attention_[static_cast<size_t>(layer)];
+  const at::Tensor out = attention.mechanism->parallel(
+      split_heads(q, config_.num_attention_heads), split_heads(k, config_.num_key_value_heads),
+      split_heads(v, config_.num_key_value_heads), attention.parameters);  // [B, H, T, D]
+  return out.transpose(1, 2).reshape({batch_ * tokens_, -1});
+}
+
+at::Tensor TrainContext::gated_silu(const at::Tensor& gate, const at::Tensor& up) const {
+  return espalier::gated_silu(gate, up);
+}
+
+}  // namespace espalier

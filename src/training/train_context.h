@@ -1,0 +1,68 @@
+// The Context that runs a model's forward on tensors with gradients; see models/llama.h.
+#pragma once
+
+#include <ATen/ATen.h>
+
+#include <array>
+#include <memory>
+#include <vector>
+
+#include "attention/train_mechanism.h"
+#include "checkpoint/model_files.h"
+
+namespace espalier {
+
+// A linear layer's weight [out, in], with an optional LoRA pair beside it: y = x W^T + scale (x A^T) B^T.
+struct TrainMatrix {
+  at::Tensor weight;
+  at::Tensor lora_a, lora_b;  // [r, in], [out, r]; undefined for none
+  double lora_scale = 1.0;
+};
+
+// One attention mechanism per layer with its parameters.
+struct TrainAttention {
+  std::shared_ptr<const TrainMechanism> mechanism;
+  std::vector<at::Tensor> parameters;
+};
+
+class TrainContext {
+ public:
+  using Tensor = at::Tensor;  // [B * T, features]
+  using Matrix = TrainMatrix;
+  using Vector = at::Tensor;
+  using Tokens = at::Tensor;  // [B, T] int64
+
+  // Keeps a reference to `attention` (one entry per layer).
+  TrainContext(const ModelConfig& config, const std::vector<TrainAttention>& attention, int64_t batch, int64_t tokens);
+
+  Tensor embed(const Matrix& table, const Tokens& tokens) const;
+  Tensor rms_norm(const Tensor& x, const Vector& weight, double eps) const;
+  template <size_t N>
+  std::array<Tensor, N> project(const Tensor& x, const std::array<const TrainMatrix*, N>& weights) const {
+    std::array<Tensor, N> results;
+    for (size_t i = 0; i < N; ++i) results[i] = multiply(x, *weights[i]);
+    return results;
+  }
+  Tensor rotate(const Tensor& x, int64_t heads, int64_t head_dim) const;
+  Tensor attend(int64_t layer, const Tensor& q, const Tensor& k, const Tensor& v) const;
+  Tensor gated_silu(const Tensor& gate, const Tensor& up) const;
+  Tensor add(const Tensor& a, const Tensor& b) const { return a + b; }
+  Tensor output_rows(const Tensor& x) const { return x; }
+  template <class Body>
+  Tensor layer(const Tensor& x, Body&& body) const {
+    return body(x);
+  }
+
+  // [B * T, H * D] -> [B, H, T, D].
+  Tensor split_heads(const Tensor& x, int64_t heads) const;
+
+ private:
+  static Tensor multiply(const Tensor& x, const TrainMatrix& matrix);
+
+  const ModelConfig& config_;
+  const std::vector<TrainAttention>& attention_;
+  int64_t batch_, tokens_;
+  at::Tensor cosine_, sine_;  // [T, 1, D/2]
+};
+
+}  // namespace espalier

@@ -1,0 +1,38 @@
+#include <ATen/Parallel.h>
+#include <malloc.h>
+
+#include <csignal>
+#include <thread>
+
+#include "training/verbs/verb.h"
+
+namespace espalier {
+namespace {
+
+std::atomic<bool> stop_wanted = false;
+
+void on_interrupt(int) {
+  stop_wanted = true;
+  std::signal(SIGINT, SIG_DFL);
+}
+
+}  // namespace
+
+const std::atomic<bool>& interrupted() {
+  return stop_wanted;
+}
+
+void install_interrupt() {
+  std::signal(SIGINT, on_interrupt);
+}
+
+void set_up_training(int threads) {
+  at::set_num_threads(threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()));
+  // Large tensors come and go in every step: keep their memory instead of asking the kernel again. 32 MiB is the
+  // greatest threshold that glibc takes.
+  mallopt(M_MMAP_THRESHOLD, 32 << 20);
+  mallopt(M_TRIM_THRESHOLD, 1 << 30);
+  mallopt(M_TOP_PAD, 64 << 20);
+}
+
+}  // namespace espalier

@@ -1,0 +1,43 @@
+import json
+import os
+import pathlib
+import subprocess
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODEL = ROOT / "models/smollm2-135m-instruct.gguf"
+BINARY = pathlib.Path(os.environ.get("ESPALIER", ROOT / "build/release/espalier"))
+DATA = ROOT / "tests/data/cli"
+
+
+def run(*arguments, stdin="", check=True, **options):
+    """Runs espalier; returns the finished process, after asserting success unless check is off."""
+    done = subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, **options)
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def run_json(*arguments, **options):
+    return [json.loads(line) for line in run(*arguments, **options).stdout.splitlines()]
+
+
+@pytest.fixture(scope="session")
+def reference():
+    """transformers' model and tokenizer, loaded from the same GGUF file.
+
+    Its conversion drops the pre-tokenizer that the file names ("smollm"), so it is set to the one of the model's own
+    tokenizer.json: every digit alone, then GPT-2's byte level.
+    """
+    import torch
+    from tokenizers import pre_tokenizers
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    torch.set_num_threads(2)
+    tokenizer = AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name)
+    tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    model = AutoModelForCausalLM.from_pretrained(MODEL.parent, gguf_file=MODEL.name, dtype=torch.float32).eval()
+    return model, tokenizer

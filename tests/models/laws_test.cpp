@@ -1,0 +1,249 @@
+// The laws of a step on whole models: mechanism x weight type x instruction set x tree x batch x threads, bit for
+// bit. The mechanisms alone are tried in tests/attention; here linear layers, norms and the batch join them.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cstring>
+
+#include "core/error.h"
+#include "support/tiny_llama.h"
+#include "support/trees.h"
+
+namespace espalier {
+namespace {
+
+using testing::random_tokens;
+using testing::random_tree;
+using testing::TestTree;
+using testing::TinyLlama;
+
+struct Case {
+  const char* attention;
+  WeightType weights;
+  Isa isa;
+};
+
+std::string case_name(const ::testing::TestParamInfo<Case>& info) {
+  std::string name = std::string(info.param.attention) + "_" + std::string(weight_type_name(info.param.weights)) + "_" +
+                     std::string(isa_name(info.param.isa));
+  for (char& c : name) {
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+}
+
+constexpr const char* kAttentions[] = {
+    "softmax",
+    "flash_local(group=8)",
+    "flash_local(group=12,local=terraced)",
+    "flash_global(group=8)",
+    "flash_global(group=16,scale=none)",
+    "conv(taps=5)",
+    "augmented(group=8,taps=4)",
+    "augmented(group=12,local=terraced)",
+    "augmented(group=64)",
+    "window(group=8,sinks=3)",
+    "lolcats(group=8,sinks=2,taps=3)",
+    "lolcats(group=12)",
+    "lolcats(group=16,sinks=0)",
+    "lolcats(group=64)",
+};
+
+std::vector<Case> all_cases() {
+  std::vector<Case> cases;
+  for (const char* attention : kAttentions) {
+    for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
+      for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa});
+    }
+  }
+  return cases;
+}
+
+class Laws : public ::testing::TestWithParam<Case> {
+ protected:
+  Laws()
+      : model_(testing::load_tiny_llama({.attention = {GetParam().attention}}, GetParam().weights,
+                                        &kernels_for(GetParam().isa))) {}
+
+  SequenceState after(std::span<const int32_t> tokens, Workspace& workspace, int64_t chunk) const {
+    SequenceState state = model_->new_state();
+    model_->prefill(state, tokens, workspace, nullptr, nullptr, chunk);
+    return state;
+  }
+
+  std::vector<float> row(const StepOutput& output, size_t segment, int64_t row) const {
+    const float* logits = output.logits(segment, row);
+    return {logits, logits + model_->config().vocab_size};
+  }
+
+  // What plain decoding gives after `state`: one token per step.
+  std::vector<float> plain(SequenceState state, std::span<const int32_t> tokens) {
+    StepOutput output;
+    for (size_t i = 0; i < tokens.size(); ++i) {
+      const Segment segment{.state = &state, .tokens = tokens.subspan(i, 1)};
+      model_->step({&segment, 1}, one_, output);
+      if (i + 1 < tokens.size()) model_->commit_chain(state, output.pending[0], 1);
+    }
+    return row(output, 0, 0);
+  }
+
+  int64_t block() const { return std::max<int64_t>(8, model_->mechanisms()[0]->layout().block); }
+
+  static std::string bytes(const SequenceState& state) {
+    std::string text;
+    for (const LayerState& layer : state.layers) layer.serialize(text);
+    return text;
+  }
+
+  std::unique_ptr<Model> model_;
+  Workspace one_{1}, two_{2};
+};
+
+bool same_bits(const std::vector<float>& a, const std::vector<float>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.size() * sizeof(float)) == 0;
+}
+
+TEST_P(Laws, CuttingThePastChangesNothing) {
+  const int64_t count = 3 * block() + 5;
+  const std::vector<int32_t> tokens = random_tokens(count, model_->config().vocab_size, 3);
+  std::vector<std::vector<float>> whole;
+  SequenceState state = model_->new_state();
+  model_->prefill(
+      state, tokens, one_,
+      [&](int64_t, const float* logits) { whole.emplace_back(logits, logits + model_->config().vocab_size); }, nullptr,
+      count);
+  for (const int64_t chunk : {int64_t{1}, int64_t{3}, block() - 1, block(), block() + 1}) {
+    SequenceState cut = model_->new_state();
+    model_->prefill(
+        cut, tokens, two_,
+        [&](int64_t index, const float* logits) {
+          ASSERT_EQ(0, std::memcmp(logits, whole[index].data(), whole[index].size() * sizeof(float)))
+              << "chunk " << chunk << " position " << index;
+        },
+        nullptr, chunk);
+    EXPECT_EQ(bytes(state), bytes(cut)) << "chunk " << chunk;
+  }
+}
+
+// Laws 3, 4 and 5 at every offset to a group border, with batch mates of other lengths.
+TEST_P(Laws, NodesOfTreesAreChainsAlongTheirPaths) {
+  Random random(11);
+  const int64_t vocab = model_->config().vocab_size;
+  const std::vector<int32_t> past = random_tokens(4 * block() + 3, vocab, 5);
+  const int64_t step_size = block() > 16 ? 7 : 1;
+  for (int64_t length = 0; length <= 3 * block() + 1; length += length < block() + 2 ? step_size : step_size + 2) {
+    SequenceState state = after({past.data(), static_cast<size_t>(length)}, two_, 5);
+    const SequenceState mate = after({past.data() + 1, static_cast<size_t>(random.below(2 * block()))}, one_, 64);
+    const int64_t max_depth = std::min<int64_t>(model_->max_tree_depth(length), 24);
+    const TestTree tree = random_tree(2 + random.below(31), max_depth, vocab, random);
+    const std::vector<int32_t> mate_tokens = random_tokens(1 + random.below(4), vocab, 17);
+    const std::string before = bytes(state);
+    const Segment segments[] = {{.state = &mate, .tokens = mate_tokens},
+                                {.state = &state, .tokens = tree.tokens, .parents = tree.parents},
+                                {.state = &state, .tokens = mate_tokens, .logits = Logits::kLast}};
+    StepOutput output;
+    model_->step(segments, two_, output);
+    EXPECT_EQ(before, bytes(state));
+    for (int32_t node = 0; node < tree.size(); node += 1 + static_cast<int32_t>(random.below(3))) {
+      const std::vector<int32_t> path = tree.path(node);
+      ASSERT_TRUE(same_bits(row(output, 1, node), plain(state, tree.tokens_along(path))))
+          << "length " << length << " node " << node << " of " << tree.size();
+    }
+    ASSERT_TRUE(same_bits(row(output, 0, 0), plain(mate, {mate_tokens.data(), 1})));
+    ASSERT_TRUE(same_bits(row(output, 2, static_cast<int64_t>(mate_tokens.size()) - 1), plain(state, mate_tokens)));
+
+    // Committing a path = committing its rows one by one.
+    const std::vector<int32_t> path = tree.path(static_cast<int32_t>(random.below(tree.size())));
+    SequenceState at_once = state, one_by_one = state;
+    model_->commit(at_once, output.pending[1], path);
+    for (const int32_t token : tree.tokens_along(path)) {
+      const Segment segment{.state = &one_by_one, .tokens = {&token, 1}};
+      StepOutput single;
+      model_->step({&segment, 1}, one_, single);
+      model_->commit_chain(one_by_one, single.pending[0], 1);
+    }
+    ASSERT_EQ(bytes(at_once), bytes(one_by_one)) << "length " << length;
+  }
+}
+
+TEST_P(Laws, ASavedStateContinuesAsIfNothingHappened) {
+  const std::vector<int32_t> past = random_tokens(2 * block() + 3, model_->config().vocab_size, 23);
+  const std::vector<int32_t> next = random_tokens(block() + 2, model_->config().vocab_size, 29);
+  const SequenceState state = after(past, one_, 16);
+  const std::string saved = bytes(state);
+  std::string_view rest = saved;
+  SequenceState loaded;
+  for (const auto& mechanism : model_->mechanisms()) {
+    loaded.layers.push_back(LayerState::deserialize(mechanism->layout(), rest, "test"));
+  }
+  EXPECT_TRUE(rest.empty());
+  EXPECT_TRUE(same_bits(plain(state, next), plain(loaded, next)));
+}
+
+INSTANTIATE_TEST_SUITE_P(Product, Laws, ::testing::ValuesIn(all_cases()), case_name);
+
+// Every instruction set gives the bits of the scalar path.
+TEST(InstructionSets, AgreeBitForBit) {
+  for (const char* attention : kAttentions) {
+    for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
+      std::vector<float> scalar;
+      for (const Isa isa : supported_isas()) {
+        const auto model = testing::load_tiny_llama({.attention = {attention}}, weights, &kernels_for(isa));
+        Workspace workspace(1);
+        SequenceState state = model->new_state();
+        std::vector<float> last;
+        model->prefill(state, random_tokens(150, model->config().vocab_size, 31), workspace, nullptr, &last);
+        if (isa == Isa::kScalar) scalar = last;
+        EXPECT_TRUE(same_bits(scalar, last)) << attention << " " << isa_name(isa);
+      }
+    }
+  }
+}
+
+TEST(StateSize, DoesNotGrowWhereTheMechanismPromisesIt) {
+  for (const char* attention : kAttentions) {
+    const auto model = testing::load_tiny_llama({.attention = {attention}});
+    Workspace workspace(1);
+    SequenceState state = model->new_state();
+    const std::vector<int32_t> tokens = random_tokens(700, model->config().vocab_size, 37);
+    model->prefill(state, {tokens.data(), 100}, workspace, nullptr, nullptr);
+    const int64_t early = state.bytes();
+    model->prefill(state, {tokens.data() + 100, 600}, workspace, nullptr, nullptr);
+    if (model->mechanisms()[0]->capabilities().constant_state) {
+      EXPECT_EQ(early, state.bytes()) << attention;
+    } else {
+      EXPECT_LT(early, state.bytes()) << attention;
+    }
+  }
+}
+
+TEST(StepInput, IsChecked) {
+  const auto model = testing::load_tiny_llama({.max_positions = 20});
+  Workspace workspace(1);
+  StepOutput output;
+  SequenceState state = model->new_state();
+  const auto refused = [&](std::vector<int32_t> tokens, std::vector<int32_t> parents) {
+    const Segment segment{.state = &state, .tokens = tokens, .parents = parents};
+    EXPECT_THROW(model->step({&segment, 1}, workspace, output), InvalidArgument);
+  };
+  refused({}, {});
+  refused({-1}, {});
+  refused({97}, {});
+  refused({1, 2}, {-1});
+  refused({1, 2}, {-1, 1});
+  refused({1, 2}, {0, -1});
+  refused(std::vector<int32_t>(21, 1), {});
+  const std::vector<int32_t> tokens = {1, 2, 3};
+  const Segment segment{.state = &state, .tokens = tokens};
+  model->step({&segment, 1}, workspace, output);
+  const std::vector<int32_t> no_path = {0, 2}, outside = {0, 1, 2, 3};
+  EXPECT_THROW(model->commit(state, output.pending[0], no_path), InvalidArgument);
+  EXPECT_THROW(model->commit(state, output.pending[0], outside), InvalidArgument);
+  EXPECT_EQ(0, state.length());
+  model->commit_chain(state, output.pending[0], 2);
+  EXPECT_EQ(2, state.length());
+  EXPECT_THROW(model->commit_chain(state, output.pending[0], 1), InvalidArgument);
+}
+
+}  // namespace
+}  // namespace espalier

@@ -1,0 +1,202 @@
+// Whole linearizations of a tiny model: they learn, they survive a kill, and what they write is what was trained.
+#include "training/linearize.h"
+
+#include <ATen/Parallel.h>
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <csignal>
+#include <fstream>
+#include <nlohmann/json.hpp>
+
+#include "checkpoint/adapter.h"
+#include "core/error.h"
+#include "core/file.h"
+#include "support/tiny_llama.h"
+#include "support/tiny_run_train.h"
+
+namespace espalier {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::TemporaryFolder;
+
+const testing::ByteTokenizer kTokenizer(97);
+
+LinearizeOptions options_of(const fs::path& folder, const Recipe& recipe, const std::string& out) {
+  if (!fs::exists(folder / "text.txt")) testing::write_text(folder / "text.txt", 4000, 1);
+  LinearizeOptions options;
+  options.model_name = "tiny";
+  options.out = folder / out;
+  options.data = {folder / "text.txt"};
+  options.recipe = recipe;
+  options.command = "a test";
+  return options;
+}
+
+// The lines of metrics.jsonl without what a clock decides.
+std::vector<std::string> metrics(const fs::path& out) {
+  std::vector<std::string> lines;
+  std::ifstream file(out / "metrics.jsonl");
+  for (std::string line; std::getline(file, line);) {
+    nlohmann::json json = nlohmann::json::parse(line);
+    json.erase("seconds");
+    lines.push_back(json.dump());
+  }
+  return lines;
+}
+
+double mean_loss(const std::vector<std::string>& lines, const std::string& stage, bool late) {
+  std::vector<double> losses;
+  for (const std::string& line : lines) {
+    const nlohmann::json json = nlohmann::json::parse(line);
+    if (json["stage"] == stage) losses.push_back(json["loss"].get<double>());
+  }
+  const size_t half = losses.size() / 2;
+  double sum = 0.0;
+  for (size_t i = 0; i < half; ++i) sum += losses[late ? losses.size() - 1 - i : i];
+  return sum / static_cast<double>(half);
+}
+
+// Perplexity by the step half, of the base under the adapter.
+double served_perplexity(const fs::path& adapter, const std::vector<int32_t>& tokens) {
+  ModelFiles files = testing::make_tiny_llama({});
+  apply_adapter(files, adapter);
+  const auto model = load_model(files, {.weights = WeightType::kF32});
+  Workspace workspace(1);
+  SequenceState state = model->new_state();
+  double nll = 0.0;
+  model->prefill(
+      state, tokens, workspace,
+      [&](int64_t index, const float* logits) {
+        if (index + 1 == static_cast<int64_t>(tokens.size())) return;
+        double sum = 0.0;
+        for (int64_t i = 0; i < 97; ++i) sum += std::exp(double{logits[i]});
+        nll += std::log(sum) - logits[tokens[static_cast<size_t>(index) + 1]];
+      },
+      nullptr);
+  return std::exp(nll / static_cast<double>(tokens.size() - 1));
+}
+
+TEST(Linearize, LearnsAndWritesWhatWasTrained) {
+  for (const Trained trained : {Trained::kAttention, Trained::kLora, Trained::kFull}) {
+    const TemporaryFolder folder;
+    Recipe recipe = testing::tiny_recipe("lolcats(group=8,taps=4)");
+    recipe.trained = trained;
+    recipe.transfer.tokens = 96 * 20;
+    recipe.distill.tokens = 96 * 20;
+    recipe.held_out_rows = 1;
+    testing::write_text(folder.path() / "held_out.txt", 48, 9);
+    LinearizeOptions options = options_of(folder.path(), recipe, "run");
+    options.held_out = {folder.path() / "held_out.txt"};
+    const LinearizeResult result = linearize(testing::make_tiny_llama({}), kTokenizer, options);
+    EXPECT_TRUE(result.finished);
+    EXPECT_EQ(result.tokens, 96 * 40);
+    const std::vector<std::string> lines = metrics(options.out);
+    EXPECT_EQ(lines.size(), 40u);
+    EXPECT_LT(mean_loss(lines, "transfer", true), 0.97 * mean_loss(lines, "transfer", false));
+    EXPECT_LT(mean_loss(lines, "distill", true), 0.97 * mean_loss(lines, "distill", false));
+    // Rounding to bf16 is part of what was measured.
+    const double served = served_perplexity(options.out, kTokenizer.encode(read_text_file(options.held_out[0])));
+    EXPECT_NEAR(served, result.perplexity_after, 1e-3 * result.perplexity_after);
+    EXPECT_GT(std::abs(result.perplexity_after / result.perplexity_before - 1.0), 1e-3);
+    const AdapterInfo info = read_adapter_info(options.out);
+    EXPECT_EQ(info.attention, std::vector<std::string>(2, "lolcats(group=8,taps=4)"));
+    EXPECT_EQ(info.command, "a test");
+  }
+}
+
+TEST(Linearize, CrossEntropyLearnsTheText) {
+  const TemporaryFolder folder;
+  Recipe recipe = testing::tiny_recipe("augmented(group=8,taps=4)");
+  recipe.loss = DistillLoss::kCrossEntropy;
+  recipe.trained = Trained::kFull;
+  recipe.transfer.tokens = 0;
+  recipe.distill.tokens = 96 * 30;
+  const LinearizeResult result =
+      linearize(testing::make_tiny_llama({}), kTokenizer, options_of(folder.path(), recipe, "run"));
+  EXPECT_LT(result.perplexity_after, 0.7 * result.perplexity_before);
+}
+
+TEST(Linearize, ResumesToTheSameLosses) {
+  at::set_num_threads(1);
+  for (const int stop_after : {1, 3, 4, 5, 9}) {  // within both stages, and on their border
+    const TemporaryFolder folder;
+    const Recipe recipe = testing::tiny_recipe("lolcats(group=8,taps=4)");
+    const LinearizeOptions whole = options_of(folder.path(), recipe, "whole");
+    const LinearizeResult expected = linearize(testing::make_tiny_llama({}), kTokenizer, whole);
+    LinearizeOptions parts = options_of(folder.path(), recipe, "parts");
+    int steps = 0;
+    parts.stop = [&] { return ++steps == stop_after; };
+    EXPECT_FALSE(linearize(testing::make_tiny_llama({}), kTokenizer, parts).finished);
+    EXPECT_EQ(steps, stop_after);
+    EXPECT_FALSE(fs::exists(parts.out / "adapter.json"));
+    parts.stop = nullptr;
+    parts.resume = true;
+    const LinearizeResult result = linearize(testing::make_tiny_llama({}), kTokenizer, parts);
+    EXPECT_EQ(metrics(whole.out), metrics(parts.out)) << stop_after;
+    EXPECT_EQ(result.perplexity_after, expected.perplexity_after);
+    EXPECT_EQ(result.perplexity_before, expected.perplexity_before);
+    EXPECT_EQ(read_text_file(whole.out / "adapter.safetensors"), read_text_file(parts.out / "adapter.safetensors"));
+  }
+}
+
+// kill -9 between two checkpoints: the steps after the last one run again, to the same losses.
+TEST(LinearizeDeathTest, SurvivesAKill) {
+  GTEST_FLAG_SET(death_test_style, "threadsafe");
+  at::set_num_threads(1);
+  const fs::path folder = fs::temp_directory_path() / "espalier-kill-test";
+  Recipe recipe = testing::tiny_recipe("lolcats(group=8,taps=4)");
+  recipe.checkpoint_seconds = 3600;  // only the one before the first step, and the border of the stages
+  const auto killed_run = [&] {
+    LinearizeOptions options = options_of(folder, recipe, "run");
+    int steps = 0;
+    options.stop = [&] {
+      if (++steps == 7) std::raise(SIGKILL);
+      return false;
+    };
+    linearize(testing::make_tiny_llama({}), kTokenizer, options);
+  };
+  fs::remove_all(folder);
+  fs::create_directories(folder);
+  EXPECT_EXIT(killed_run(), ::testing::KilledBySignal(SIGKILL), "");
+  EXPECT_EQ(metrics(folder / "run").size(), 7u);
+  LinearizeOptions options = options_of(folder, recipe, "run");
+  options.resume = true;
+  EXPECT_TRUE(linearize(testing::make_tiny_llama({}), kTokenizer, options).finished);
+  linearize(testing::make_tiny_llama({}), kTokenizer, options_of(folder, recipe, "whole"));
+  EXPECT_EQ(metrics(folder / "whole"), metrics(folder / "run"));
+  fs::remove_all(folder);
+}
+
+TEST(Linearize, RefusesWhatDoesNotFit) {
+  const TemporaryFolder folder;
+  const Recipe recipe = testing::tiny_recipe("lolcats(group=8,taps=4)");
+  LinearizeOptions options = options_of(folder.path(), recipe, "run");
+  options.stop = [] { return true; };
+  linearize(testing::make_tiny_llama({}), kTokenizer, options);
+  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);  // without resume
+  options.resume = true;
+  options.recipe.distill.rates.weight *= 2;
+  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);  // another recipe
+  options.recipe = recipe;
+  const std::string checkpoint = read_text_file(options.out / "checkpoint.safetensors");
+  write_file(options.out / "checkpoint.safetensors", std::string_view(checkpoint).substr(0, checkpoint.size() / 2));
+  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), CorruptFile);
+  options = options_of(folder.path(), recipe, "other");
+  options.recipe.attention = "nonsense";
+  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  options.recipe = recipe;
+  options.recipe.context = 5000;  // the model has 4096 positions
+  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  options.recipe = recipe;
+  options.data = {folder.path() / "nothing.txt"};
+  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  write_file(folder.path() / "short.txt", "a few words");
+  options.data = {folder.path() / "short.txt"};
+  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  EXPECT_FALSE(fs::exists(folder.path() / "other"));
+}
+
+}  // namespace
+}  // namespace espalier
