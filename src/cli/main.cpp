@@ -45,6 +45,7 @@ int run(const std::function<int()>& action, const std::string& verb) {
 
 int main(int argc, char** argv) {
   std::signal(SIGPIPE, SIG_DFL);  // `espalier … | head` ends quietly
+  std::signal(SIGXFSZ, SIG_IGN);  // a file size limit is an error like a full disk
   CLI::App app{
       "Espalier: linear-attention LLMs, made from pretrained ones and decoded with lossless tree speculation.\n"
       "\n"

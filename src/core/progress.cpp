@@ -41,7 +41,7 @@ void Progress::draw(const std::string& text) {
       static_cast<int64_t>(static_cast<double>(std::max<int64_t>(0, total_ - done_)) / std::max(1e-9, rate));
   const double share = std::min(1.0, static_cast<double>(done_) / static_cast<double>(total_));
   char figures[128];
-  std::snprintf(figures, sizeof(figures), "%3.0f %%  %.0f/s  %ld:%02ld left  %s", 100 * share, rate,
+  std::snprintf(figures, sizeof(figures), "%3.0f %%  %.*f/s  %ld:%02ld left  %s", 100 * share, rate < 10 ? 1 : 0, rate,
                 static_cast<long>(left / 60), static_cast<long>(left % 60), text.c_str());
   if (terminal_) {
     const int filled = static_cast<int>(share * kBarWidth);
