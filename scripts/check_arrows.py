@@ -1,4 +1,5 @@
 """Include arrows: who may include whom (ARCHITECTURE.md), and where torch headers may stand."""
+import os
 import re
 import subprocess
 import sys
@@ -35,7 +36,8 @@ def problems(path):
         yield f"{path}: torch and spdlog in one file (their fmt versions differ)"
 
 
-files = subprocess.run(["git", "ls-files", "src/*.cpp", "src/*.h"], capture_output=True, text=True, check=True)
-found = [p for path in files.stdout.split() if path.count("/") > 1 for p in problems(path)]
+LIST = ["git", "ls-files", "--cached", "--others", "--exclude-standard", "src/*.cpp", "src/*.h"]
+files = subprocess.run(LIST, capture_output=True, text=True, check=True).stdout.split()
+found = [p for path in sorted(set(files)) if path.count("/") > 1 and os.path.exists(path) for p in problems(path)]
 print("\n".join(found), end="\n" if found else "")
 sys.exit(1 if found else 0)

@@ -1,4 +1,5 @@
 """Text rules of tracked files: no absolute paths of somebody's machine, no left-overs."""
+import os
 import re
 import subprocess
 import sys
@@ -10,9 +11,10 @@ RULES = [
 SKIP = ("LICENSE", "scripts/check_text.py")
 BINARY = (".gguf", ".safetensors", ".ngram", ".bin", ".png")
 
+LIST = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
 found = []
-for path in subprocess.run(["git", "ls-files"], capture_output=True, text=True, check=True).stdout.splitlines():
-    if path in SKIP or path.endswith(BINARY) or path.startswith("tests/data/"):
+for path in sorted(set(subprocess.run(LIST, capture_output=True, text=True, check=True).stdout.splitlines())):
+    if not os.path.exists(path) or path in SKIP or path.endswith(BINARY) or path.startswith("tests/data/"):
         continue
     for number, line in enumerate(open(path, encoding="utf-8"), 1):
         found += [f"{path}:{number}: {what}" for rule, what in RULES if rule.search(line)]

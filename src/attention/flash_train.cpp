@@ -12,17 +12,18 @@ class TrainFlashLocal : public TrainMechanism {
 
   at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                       const std::vector<at::Tensor>&) const override {
-    const int64_t heads = q.size(1);
-    const at::Tensor queries = grouped(normalised(q), group_);  // [B, H, n, G, D]
+    const int64_t heads = q.size(1), heads_kv = k.size(1);
+    const at::Tensor queries = grouped_queries(normalised(q), heads_kv, group_);  // [B, Hk, n, H/Hk * G, D]
     at::Tensor keys = grouped(normalised(k), group_), values = grouped(v, group_);
     if (terraced_) {
       keys = at::cat({shifted(keys, 1), keys}, 3);  // [B, Hk, n, 2G, D]
       values = at::cat({shifted(values, 1), values}, 3);
     }
-    at::Tensor weights = at::matmul(queries, per_query_head(keys, heads).transpose(-1, -2)).relu();
+    const at::Tensor weights = at::matmul(queries, keys.transpose(-1, -2)).relu();
     // Rows before the text are zero and give weight 0; only the future must go.
-    weights = (weights * weights).tril(terraced_ ? group_ : 0);
-    return ungrouped(at::matmul(weights, per_query_head(values, heads)), q.size(2));
+    const at::Tensor past = at::ones({group_, keys.size(3)}, q.options()).tril(keys.size(3) - group_);
+    const at::Tensor seen = weights * weights * past.repeat({heads / heads_kv, 1});
+    return ungrouped_queries(at::matmul(seen, values), heads, q.size(2));
   }
 
  private:
@@ -36,14 +37,14 @@ class TrainFlashGlobal : public TrainMechanism {
 
   at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                       const std::vector<at::Tensor>&) const override {
-    const at::Tensor queries = grouped(normalised(q), group_);  // [B, H, n, G, D]
+    const at::Tensor queries = grouped_queries(normalised(q), k.size(1), group_);  // [B, Hk, n, H/Hk * G, D]
     const at::Tensor sums = at::matmul(grouped(normalised(k), group_).transpose(-1, -2), grouped(v, group_));
-    at::Tensor closed = shifted(sums, 1).cumsum(2);  // [B, Hk, n, Dk, Dv]
+    at::Tensor closed = summed_before(sums, 1);  // [B, Hk, n, Dk, Dv]
     if (count_) {
       const at::Tensor rows = at::arange(closed.size(2), q.options()).clamp_min(1) * group_;
       closed = closed / rows.view({1, 1, -1, 1, 1});
     }
-    return ungrouped(at::matmul(queries, per_query_head(closed, q.size(1))), q.size(2));
+    return ungrouped_queries(at::matmul(queries, closed), q.size(1), q.size(2));
   }
 
  private:

@@ -1,7 +1,7 @@
 #include <ATen/ATen.h>
 
 #include "attention/flash.h"
-#include "attention/train_mechanism.h"
+#include "attention/mechanism_train.h"
 
 namespace espalier {
 
@@ -43,6 +43,12 @@ at::Tensor shifted(const at::Tensor& x, int64_t by) {
   std::vector<int64_t> shape = x.sizes().vec();
   shape[2] = by;
   return at::cat({at::zeros(shape, x.options()), x.narrow(2, 0, groups - by)}, 2);
+}
+
+at::Tensor summed_before(const at::Tensor& x, int64_t by) {
+  const int64_t groups = x.size(2);
+  const at::Tensor triangle = at::ones({groups, groups}, x.options()).tril(-by);
+  return at::matmul(triangle, x.flatten(3)).view(x.sizes());
 }
 
 at::Tensor normalised(const at::Tensor& x) {

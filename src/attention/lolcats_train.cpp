@@ -101,8 +101,8 @@ class TrainLolcats : public TrainMechanism {
     const at::Tensor phi_q = grouped_queries(hedgehog(q, feature_q) * gate, heads_kv, group);
     const at::Tensor kept = (at::arange(k.size(2)) >= sinks).to(k.scalar_type()).view({1, 1, -1, 1});
     const at::Tensor phi_k = grouped(hedgehog(k, feature_k) * kept, group);  // [B, Hk, n, G, M]
-    const at::Tensor s = shifted(at::matmul(phi_k.transpose(-1, -2), grouped(v, group)), 2).cumsum(2);
-    const at::Tensor z = shifted(phi_k.sum(3, true), 2).cumsum(2);  // [B, Hk, n, 1, M]
+    const at::Tensor s = summed_before(at::matmul(phi_k.transpose(-1, -2), grouped(v, group)), 2);
+    const at::Tensor z = summed_before(phi_k.sum(3, true), 2);  // [B, Hk, n, 1, M]
     return {at::matmul(phi_q, s), at::matmul(phi_q, z.transpose(-1, -2))};
   }
 

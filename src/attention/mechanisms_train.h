@@ -1,7 +1,7 @@
 // The training halves' makers; registry_train.cpp holds one line for each.
 #pragma once
 
-#include "attention/train_mechanism.h"
+#include "attention/mechanism_train.h"
 
 namespace espalier {
 

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "cli/verb.h"
 #include "core/error.h"
 
 namespace espalier {
@@ -34,16 +35,16 @@ void DecodingArguments::add_to(CLI::App& app) {
                  "Prompt and output together, in tokens; default: what the model's positions allow")
       ->check(CLI::PositiveNumber);
   app.add_option("--temperature", sampler.temperature, "0 takes the likeliest token")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(number_in(0.0, 100.0))
       ->capture_default_str();
   app.add_option("--top-k", sampler.top_k, "Sample from the K likeliest; 0: from all")->check(CLI::NonNegativeNumber);
   app.add_option("--top-p", sampler.top_p, "Sample from the smallest set with this probability")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_in(0.0, 1.0));
   app.add_option("--min-p", sampler.min_p, "Leave out tokens below this share of the likeliest")
-      ->check(CLI::Range(0.0, 1.0));
+      ->check(number_in(0.0, 1.0));
   app.add_option("--repeat-penalty", sampler.repeat_penalty, "Above 1: tokens of the last 64 become less likely")
-      ->check(CLI::Range(0.01, 100.0));
-  app.add_option("--seed", sampler.seed, "Same seed, same text")->capture_default_str();
+      ->check(number_in(0.01, 100.0));
+  app.add_option("--seed", sampler.seed, "Same seed, same text")->check(CLI::NonNegativeNumber)->capture_default_str();
   app.add_option("--stop", options.stop, "Text that ends the output and is not part of it; may be repeated")
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);

@@ -166,7 +166,9 @@ std::function<int()> add_evaluate(CLI::App& app) {
   app.add_option("--probes", a->recall.probes, "recall: probes of each kind")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
-  app.add_option("--seed", a->recall.seed, "recall: of the probes")->capture_default_str();
+  app.add_option("--seed", a->recall.seed, "recall: of the probes")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_flag("--json", a->json, "One JSON object: task, metric, n, seconds");
   return [a] {
     if (a->perplexity.windows.stride > a->perplexity.windows.context) {

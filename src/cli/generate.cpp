@@ -2,12 +2,14 @@
 #include <cstdio>
 #include <iostream>
 #include <nlohmann/json.hpp>
+#include <optional>
 
 #include "cli/decoding_arguments.h"
 #include "cli/memory_plan.h"
 #include "cli/state_file.h"
 #include "cli/verbs.h"
 #include "core/error.h"
+#include "core/file.h"
 
 namespace espalier {
 namespace {
@@ -92,9 +94,11 @@ int run(const Arguments& a) {
   if (!a.state_in.empty() || !a.state_out.empty()) {
     binding = state_binding(files, a.model.adapter, weight_type_by_name(a.model.weights));
   }
+  std::optional<MappedFile> saved;  // opened before the model is loaded: a wrong name fails at once
+  if (!a.state_in.empty()) saved.emplace(a.state_in);
   const auto model = a.model.load(files, a.decoding.options.max_context);
   SavedState past;
-  if (!a.state_in.empty()) past = read_state_file(a.state_in, binding, *model);
+  if (saved) past = parse_state(saved->text(), binding, *model, a.state_in);
   GenerateRequest request = request_after(past, prompt_tokens(a, files, *tokenizer, past));
   request.options = a.decoding.complete(files);
   if (!a.json) {

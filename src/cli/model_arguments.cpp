@@ -1,5 +1,6 @@
 #include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
@@ -82,6 +83,17 @@ std::unique_ptr<Model> ModelArguments::load(const ModelFiles& files, int64_t tok
   const WeightType type = weight_type_by_name(weights);
   if (verbose || is_terminal(2)) log().info(memory_plan_text(plan_memory(files, type, tokens)));
   return load_model(files, {.weights = type});
+}
+
+CLI::Validator number_in(double low, double high) {
+  char range[64];
+  std::snprintf(range, sizeof(range), "in [%g, %g]", low, high);
+  const auto check = [low, high, range = std::string(range)](const std::string& text) -> std::string {
+    double value = 0;
+    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return "";
+    return "expected a number " + range + ", got " + text;
+  };
+  return CLI::Validator(check, range);
 }
 
 std::string read_input(const std::string& path) {

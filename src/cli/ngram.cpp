@@ -86,9 +86,11 @@ std::function<int()> add_ngram(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--batch", a->options.batch, "Prompts at a time")->check(CLI::Range(1, 1024))->capture_default_str();
   app.add_option("--temperature", a->options.temperature, "Of the second and later replies to a prompt")
-      ->check(CLI::Range(0.0, 100.0))
+      ->check(number_in(0.0, 100.0))
       ->capture_default_str();
-  app.add_option("--seed", a->options.seed, "Same seed, same table")->capture_default_str();
+  app.add_option("--seed", a->options.seed, "Same seed, same table")
+      ->check(CLI::NonNegativeNumber)
+      ->capture_default_str();
   app.add_option("--max-bytes", a->options.max_bytes, "Of the file")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_flag("--json", a->json, "One JSON object: contexts, bytes, seconds");
   return [a] { return run(*a); };

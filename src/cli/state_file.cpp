@@ -169,9 +169,4 @@ void write_state_file(const std::filesystem::path& path, const SavedState& saved
   write_file(path, serialize_state(saved, binding));
 }
 
-SavedState read_state_file(const std::filesystem::path& path, const StateBinding& binding, const Model& model) {
-  const MappedFile file(path);
-  return parse_state(file.text(), binding, model, path.string());
-}
-
 }  // namespace espalier

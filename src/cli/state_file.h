@@ -40,6 +40,5 @@ SavedState parse_state(std::string_view bytes, const StateBinding& binding, cons
 
 // Replaces the file as a whole.
 void write_state_file(const std::filesystem::path& path, const SavedState& saved, const StateBinding& binding);
-SavedState read_state_file(const std::filesystem::path& path, const StateBinding& binding, const Model& model);
 
 }  // namespace espalier

@@ -56,6 +56,9 @@ std::unique_ptr<Tokenizer> required_tokenizer(const ModelFiles& files);
 // The ids of a JSON array. Throws InvalidArgument for anything but integers in [0, vocab_size).
 std::vector<int32_t> token_ids(const nlohmann::json& array, int64_t vocab_size, const std::string& where);
 
+// A number in [low, high]; not NaN, which CLI::Range lets through.
+CLI::Validator number_in(double low, double high);
+
 // Set by Ctrl-C after install_interrupt(), which also clears it; a second Ctrl-C ends the program at once.
 const std::atomic<bool>& interrupted();
 void install_interrupt();

@@ -50,7 +50,9 @@ class Run {
                          .lora_scale = recipe_.lora_scale,
                          .seed = recipe_.seed}),
         optimizer_(student_.parameters()),
-        checkpoint_(options.out / "checkpoint.safetensors") {}
+        checkpoint_(options.out / "checkpoint.safetensors"),
+        base_(base_hash(files)),
+        identity_(recipe_text(recipe_) + " data=" + data_.fingerprint() + " base=" + base_.substr(0, 16)) {}
 
   LinearizeResult train() {
     start();
@@ -83,6 +85,7 @@ class Run {
 
   void write(const AdapterInfo& info) const { student_.write(options_.out, info); }
   std::vector<std::string> attention() const { return student_.attention(); }
+  const std::string& base() const { return base_; }
 
  private:
   void start() {
@@ -93,7 +96,7 @@ class Run {
           error_text(checkpoint_.string(), "no checkpoint", "one of an earlier run", "--resume, or another --out"));
     }
     if (exists) {
-      position_ = load_run(checkpoint_, student_.parameters(), optimizer_, recipe_text(recipe_));
+      position_ = load_run(checkpoint_, student_.parameters(), optimizer_, identity_);
       keep_metrics();
       return;
     }
@@ -123,7 +126,7 @@ class Run {
   void save() {
     RunPosition position = position_;
     position.seconds = seconds();
-    save_run(checkpoint_, student_.parameters(), optimizer_, position, recipe_text(recipe_));
+    save_run(checkpoint_, student_.parameters(), optimizer_, position, identity_);
     saved_ = Clock::now();
   }
 
@@ -131,6 +134,7 @@ class Run {
   template <class Backward>
   bool train_stage(const Stage& stage, Backward&& backward) {
     Progress progress(position_.stage, stage.tokens, position_.stage_tokens);
+    double shown = 0.0;
     std::ofstream metrics(options_.out / "metrics.jsonl", std::ios::app);
     const int64_t rows = std::max<int64_t>(1, recipe_.batch_tokens / recipe_.context);
     student_.set_trained(stage.rates.feature > 0, stage.rates.weight > 0);
@@ -154,7 +158,8 @@ class Run {
       }
       metrics << line.dump() << std::endl;
       char text[48];
-      std::snprintf(text, sizeof(text), "loss %.4f", loss);
+      shown = shown == 0.0 ? loss : 0.75 * shown + 0.25 * loss;  // rows differ more than steps do
+      std::snprintf(text, sizeof(text), "loss %.4f", shown);
       progress.advance(tokens, text);
       const bool stop = options_.stop && options_.stop();
       if (stop || seconds_since(saved_) >= static_cast<double>(recipe_.checkpoint_seconds)) save();
@@ -170,6 +175,7 @@ class Run {
   Student student_;
   Adam optimizer_;
   fs::path checkpoint_;
+  std::string base_, identity_;  // hash of the base; what a checkpoint must have been made by
   RunPosition position_;
   Clock::time_point begin_ = Clock::now(), saved_ = Clock::now();
 };
@@ -181,7 +187,7 @@ LinearizeResult linearize(const ModelFiles& files, const Tokenizer& tokenizer, c
   Run run(options, files, tokenizer);
   const LinearizeResult result = run.train();
   if (!result.finished) return result;
-  run.write({.base_sha256 = base_hash(files),
+  run.write({.base_sha256 = run.base(),
              .base_name = options.model_name,
              .attention = run.attention(),
              .lora_scale = options.recipe.lora_scale,

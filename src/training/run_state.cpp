@@ -11,7 +11,7 @@
 namespace espalier {
 
 void save_run(const std::filesystem::path& path, const std::vector<Parameter>& parameters, const Adam& optimizer,
-              const RunPosition& position, const std::string& recipe) {
+              const RunPosition& position, const std::string& made_by) {
   std::vector<at::Tensor> kept;
   std::vector<TensorToWrite> tensors;
   const auto add = [&](const std::string& name, const at::Tensor& tensor) {
@@ -31,16 +31,16 @@ void save_run(const std::filesystem::path& path, const std::vector<Parameter>& p
                                 {"perplexity_before", position.perplexity_before},
                                 {"teacher_perplexity", position.teacher_perplexity},
                                 {"optimizer_steps", optimizer.steps}};
-  write_safetensors(path, tensors, {{"position", place.dump()}, {"recipe", recipe}});
+  write_safetensors(path, tensors, {{"position", place.dump()}, {"made_by", made_by}});
 }
 
 RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& parameters, Adam& optimizer,
-                     const std::string& recipe) {
+                     const std::string& made_by) {
   const SafetensorsSource file({path});
-  const auto made_by = file.metadata().find("recipe");
-  if (made_by == file.metadata().end() || made_by->second != recipe) {
-    throw InvalidArgument(error_text(path.string(), "the recipe '" + recipe + "'",
-                                     made_by == file.metadata().end() ? "none" : "'" + made_by->second + "'",
+  const auto maker = file.metadata().find("made_by");
+  if (maker == file.metadata().end() || maker->second != made_by) {
+    throw InvalidArgument(error_text(path.string(), "a run of '" + made_by + "'",
+                                     maker == file.metadata().end() ? "none" : "'" + maker->second + "'",
                                      "another --out, or the options of the first run"));
   }
   const at::NoGradGuard no_grad;
@@ -65,6 +65,10 @@ RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& 
     position.perplexity_before = place.at("perplexity_before").get<double>();
     position.teacher_perplexity = place.at("teacher_perplexity").get<double>();
     optimizer.steps = place.at("optimizer_steps").get<int64_t>();
+    const bool known = position.stage == "transfer" || position.stage == "distill";
+    if (!known || position.stage_tokens < 0 || position.rows < 0 || position.tokens < 0 || optimizer.steps < 0) {
+      throw CorruptFile(error_text(path.string() + ": position", "a stage and its counters", place.dump()));
+    }
   } catch (const nlohmann::json::exception&) {
     throw CorruptFile(
         error_text(path.string() + ": position", "a JSON object with the run's counters", "something else"));

@@ -6,6 +6,7 @@
 
 #include "core/error.h"
 #include "core/file.h"
+#include "core/hash.h"
 #include "core/rng.h"
 
 namespace espalier {
@@ -53,6 +54,10 @@ at::Tensor TextRows::rows(int64_t first, int64_t count) const {
     chosen.push_back(order[static_cast<size_t>(i % training_rows())]);
   }
   return gather(chosen);
+}
+
+std::string TextRows::fingerprint() const {
+  return sha256(std::as_bytes(std::span(tokens_))).substr(0, 16);
 }
 
 at::Tensor TextRows::spread(int64_t count) const {

@@ -4,6 +4,7 @@
 #include <ATen/core/Tensor.h>
 
 #include <filesystem>
+#include <string>
 #include <vector>
 
 #include "tokenizers/tokenizer.h"
@@ -24,6 +25,8 @@ class TextRows {
   int64_t training_rows() const { return static_cast<int64_t>(order_.size()); }
   // Rows [first, first + count) of an endless stream that shuffles anew in every epoch: [count, context] int64.
   at::Tensor rows(int64_t first, int64_t count) const;
+  // Names the tokens and how they are cut: runs over other data have another one.
+  std::string fingerprint() const;
   at::Tensor held_out() const;  // [held_out, context]
   // At most `count` training rows, spread evenly: [<= count, context].
   at::Tensor spread(int64_t count) const;

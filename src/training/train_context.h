@@ -7,7 +7,7 @@
 #include <memory>
 #include <vector>
 
-#include "attention/train_mechanism.h"
+#include "attention/mechanism_train.h"
 #include "checkpoint/model_files.h"
 
 namespace espalier {

@@ -13,6 +13,7 @@ DATA = ROOT / "tests/data/cli"
 
 def run(*arguments, stdin="", check=True, **options):
     """Runs espalier; returns the finished process, after asserting success unless check is off."""
+    options.setdefault("timeout", 600)
     done = subprocess.run([BINARY, *map(str, arguments)], input=stdin, capture_output=True, text=True, **options)
     if check:
         assert done.returncode == 0, done.stderr
@@ -21,6 +22,20 @@ def run(*arguments, stdin="", check=True, **options):
 
 def run_json(*arguments, **options):
     return [json.loads(line) for line in run(*arguments, **options).stdout.splitlines()]
+
+
+def generate(*arguments, **options):
+    [reply] = run_json("generate", MODEL, "--json", *arguments, **options)
+    return reply
+
+
+def error_line(*arguments, code, **options):
+    """The one line that espalier fails with, and nothing on stdout."""
+    done = run(*arguments, check=False, **options)
+    assert done.returncode == code, (done.returncode, done.stderr)
+    assert done.stdout == ""
+    assert done.stderr.startswith("error: [") and done.stderr.count("\n") == 1, done.stderr
+    return done.stderr
 
 
 @pytest.fixture(scope="session")

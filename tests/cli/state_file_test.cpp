@@ -122,7 +122,8 @@ TEST(StateFile, GoesOnAsIfNothingHadHappened) {
   const GenerateResult begun = generator.generate(first);
   const auto path = std::filesystem::temp_directory_path() / ("espalier-state-" + std::to_string(::getpid()));
   write_state_file(path, state_after(first, begun), binding_of(*model));
-  GenerateRequest rest = request_after(read_state_file(path, binding_of(*model), *model), {});
+  const std::string bytes = read_text_file(path);
+  GenerateRequest rest = request_after(parse_state(bytes, binding_of(*model), *model, path), {});
   std::filesystem::remove(path);
   rest.options = whole.options;
   rest.options.max_tokens = 17;

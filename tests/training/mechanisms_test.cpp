@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/train_mechanism.h"
+#include "attention/mechanism_train.h"
 #include "checkpoint/safetensors.h"
 #include "core/error.h"
 #include "support/plain_attention_train.h"

@@ -4,12 +4,14 @@
 // measured against the f64 plain loops of src/attention/reference.
 #pragma once
 
-#include <ATen/core/Tensor.h>
-
 #include <memory>
 #include <vector>
 
 #include "attention/operator.h"
+
+namespace at {
+class Tensor;
+}
 
 namespace espalier {
 
@@ -40,6 +42,9 @@ at::Tensor grouped_queries(const at::Tensor& x, int64_t heads_kv, int64_t group)
 at::Tensor ungrouped_queries(const at::Tensor& x, int64_t heads, int64_t tokens);
 // y[g] = x[g - by] along dimension 2, zero for g < by.
 at::Tensor shifted(const at::Tensor& x, int64_t by);
+// y[g] = sum of x[j] over j <= g - by along dimension 2: one product with a triangle of ones, whose zeros keep later
+// groups out exactly; by >= 1.
+at::Tensor summed_before(const at::Tensor& x, int64_t by);
 // x / max(|x|, 1e-6) along the last dimension.
 at::Tensor normalised(const at::Tensor& x);
 

@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# Where CMake finds libtorch: Torch_DIR if set, else inside the wheel in .venv.
+set -euo pipefail
+if [ -n "${Torch_DIR:-}" ]; then
+  echo "$Torch_DIR"
+else
+  .venv/bin/python - <<'PY'
+import importlib.util
+import pathlib
+
+print(pathlib.Path(importlib.util.find_spec("torch").origin).parent / "share/cmake/Torch")
+PY
+fi
