@@ -50,7 +50,7 @@ TEST(Perplexity, EqualsPlainLoopsOverWindows) {
     std::vector<double> by_position(4), by_offset(8);
     double loss = 0;
     int64_t n = 0;
-    for (const auto [first, count] : {std::pair<size_t, size_t>{0, 32}, {32, 32}, {64, 6}}) {
+    for (const auto& [first, count] : std::initializer_list<std::pair<size_t, size_t>>{{0, 32}, {32, 32}, {64, 6}}) {
       const auto piece = std::span(tokens).subspan(first, count);
       const std::vector<double> losses = plain_losses(*model, piece, workspace);
       for (size_t i = 0; i < losses.size(); ++i, ++n) {
