@@ -40,11 +40,15 @@ std::string trimmed(std::string_view text) {
   return std::string(text.substr(begin, text.find_last_not_of(kSpace) + 1 - begin));
 }
 
-// A default system message stands in the template as a literal between the format's own marks, its line breaks
-// written "\n".
+// A default system message stands in the template as a literal between the format's own marks. The line break after
+// the role is a real one or the two characters "\\n", as the file's writer escaped it.
 std::string default_system_of(const Format& format, std::string_view chat_template) {
-  const std::string header = std::string(format.header_begin) + "system\\n";
-  const size_t begin = chat_template.find(header);
+  std::string header = std::string(format.header_begin) + "system\n";
+  size_t begin = chat_template.find(header);
+  if (begin == std::string_view::npos) {
+    header = std::string(format.header_begin) + "system\\n";
+    begin = chat_template.find(header);
+  }
   if (begin == std::string_view::npos) return "";
   const std::string_view rest = chat_template.substr(begin + header.size());
   const std::string_view end_mark =
