@@ -14,7 +14,7 @@ Torch_DIR ?=
 export PIP_ARGS Torch_DIR
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
-.PHONY: help demo test build models bench lint fuzz lossless configure clean
+.PHONY: help demo test build models bench lint lossless configure clean
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -35,11 +35,8 @@ bench: build models ## Speed beside llama.cpp, same weights, same run
 lint: $(SYSTEM) ## Include arrows, formatting, text rules
 	@scripts/lint.sh
 
-fuzz: $(PYTHON) ## Mutated files for each reader under AddressSanitizer, SECONDS_EACH=60
-	@scripts/fuzz.sh $(or $(SECONDS_EACH),60)
-
 lossless: build models ## 200 seeded cases on SmolLM2: speculation = plain decoding
-	@build/release/tests/espalier_lossless_sample $(MODEL)
+	@build/release/tests/espalier_lossless_sample $(MODEL) adapters/smollm2-135m-lolcats adapters/smollm2-135m-augmented
 
 clean: ## Remove build output
 	rm -rf build
