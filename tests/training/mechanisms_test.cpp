@@ -164,7 +164,7 @@ TEST_P(Mechanisms, NothingLeaksFromTheFuture) {
 class Golden {
  public:
   explicit Golden(const std::string& name)
-      : file_({std::string(ESPALIER_TEST_DATA) + "/training/" + name + ".safetensors"}) {}
+      : file_({std::string(ESPALIER_TEST_DATA) + "/attention/" + name + ".safetensors"}) {}
 
   at::Tensor operator[](const std::string& name) const {
     const TensorInfo* info = file_.find(name);

@@ -1,0 +1,27 @@
+#include <algorithm>
+
+#include "attention/flash.h"
+#include "attention/reference/plain.h"
+
+namespace espalier::plain {
+
+// y_t = sum_{s<=t, g(s)=g(t)} relu(q^_t.k^_s)^2 v_s; terraced: g(s) >= g(t) - 1
+void flash_local(const AttentionSpec& spec, const Parameters&, const Head& head, int64_t t, double* out) {
+  const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
+  const int64_t back = spec.value("local", "blocked") == "terraced" ? 1 : 0;
+  for (int64_t s = 0; s <= t; ++s) {
+    if (s / group < t / group - back) continue;
+    const double weight = std::max(head.unit_dot(t, s), 0.0);
+    head.add_v(s, weight * weight, out);
+  }
+}
+
+// y_t = q^_t . sum_{g(s)<g(t)} k^_s v_s^T / c_t,  c_t = max(g(t) G, G) or 1
+void flash_global(const AttentionSpec& spec, const Parameters&, const Head& head, int64_t t, double* out) {
+  const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
+  const bool count = spec.value("scale", "count") == "count";
+  const double rows = count ? static_cast<double>(std::max(t / group * group, group)) : 1.0;
+  for (int64_t s = 0; s < t / group * group; ++s) head.add_v(s, head.unit_dot(t, s) / rows, out);
+}
+
+}  // namespace espalier::plain

@@ -1,0 +1,174 @@
+// The step half, and the plain forms, against what the originals' own code returned (tests/data/attention).
+#include <gtest/gtest.h>
+
+#include <cmath>
+
+#include "attention/rows.h"
+#include "checkpoint/safetensors.h"
+
+namespace espalier {
+namespace {
+
+class Golden {
+ public:
+  explicit Golden(const std::string& name)
+      : file_({std::string(ESPALIER_TEST_DATA) + "/attention/" + name + ".safetensors"}) {}
+
+  std::vector<float> operator[](const std::string& name) const {
+    std::vector<float> values(static_cast<size_t>(file_.find(name)->elements()));
+    file_.read(name, values.data());
+    return values;
+  }
+  bool has(const std::string& name) const { return file_.find(name) != nullptr; }
+  int64_t extent(const std::string& name, size_t axis) const { return file_.find(name)->shape[axis]; }
+
+  // [B, H, T, D] -> of batch row b: [T][H * D]
+  std::vector<std::vector<float>> rows(const std::string& name, int64_t b = 0) const {
+    const std::vector<float> all = (*this)[name];
+    const int64_t heads = extent(name, 1), tokens = extent(name, 2), dim = extent(name, 3);
+    std::vector<std::vector<float>> rows(static_cast<size_t>(tokens));
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t h = 0; h < heads; ++h) {
+        const auto begin = all.begin() + ((b * heads + h) * tokens + t) * dim;
+        rows[t].insert(rows[t].end(), begin, begin + dim);
+      }
+    }
+    return rows;
+  }
+  // The first 32 of 63 taps of every head; the original zeroes the others.
+  std::vector<float> taps() const {
+    const std::vector<float> raw = (*this)["conv_weight_raw"];
+    std::vector<float> taps;
+    for (size_t h = 0; h < raw.size() / 63; ++h)
+      taps.insert(taps.end(), raw.begin() + h * 63, raw.begin() + h * 63 + 32);
+    return taps;
+  }
+
+ private:
+  SafetensorsSource file_;
+};
+
+AttentionShape shape_of(const plain::Sequence& rows, int dim) {
+  return {.heads = static_cast<int>(rows.q[0].size()) / dim,
+          .heads_kv = static_cast<int>(rows.k[0].size()) / dim,
+          .dim_k = dim,
+          .dim_v = dim};
+}
+
+void expect_rows(const std::vector<std::vector<float>>& got, const std::vector<std::vector<float>>& expected,
+                 double tolerance) {
+  ASSERT_EQ(got.size(), expected.size());
+  for (size_t t = 0; t < got.size(); ++t) {
+    EXPECT_LT(testing::worst(got[t], {expected[t].begin(), expected[t].end()}), tolerance) << "row " << t;
+  }
+}
+
+std::vector<int32_t> chain(size_t rows) {
+  std::vector<int32_t> parent;
+  for (size_t r = 0; r < rows; ++r) parent.push_back(static_cast<int32_t>(r) - 1);
+  return parent;
+}
+
+// The whole text in one step, then token by token; then the plain form.
+void expect_text(const std::string& spec_text, const plain::Sequence& rows, const plain::Parameters& parameters,
+                 const std::vector<std::vector<float>>& expected, double tolerance) {
+  const AttentionShape shape = shape_of(rows, 16);
+  const AttentionSpec spec = AttentionSpec::parse(spec_text);
+  const auto mechanism = make_mechanism(spec, shape);
+  mechanism->load(parameters);
+  const Kernels& kernels = best_kernels();
+  const LayerState empty(mechanism->layout());
+  expect_rows(testing::step(kernels, *mechanism, shape, empty, rows, chain(rows.q.size())), expected, tolerance);
+  for (size_t t = 0; t < rows.q.size(); ++t) {
+    const LayerState state = testing::committed(kernels, *mechanism, rows, static_cast<int64_t>(t));
+    const auto got = testing::step(kernels, *mechanism, shape, state, {{rows.q[t]}, {rows.k[t]}, {rows.v[t]}}, {-1});
+    expect_rows(got, {expected[t]}, tolerance);
+    const std::vector<double> exact = plain::attention_row(spec, shape, parameters, rows, static_cast<int64_t>(t));
+    EXPECT_LT(testing::worst(expected[t], exact), tolerance) << "plain form, row " << t;
+  }
+}
+
+TEST(Golden, LocalPartOfTheLlamaPath) {
+  const Golden file("llama_local_T48");
+  for (int64_t b = 0; b < file.extent("q", 0); ++b) {
+    expect_text("flash_local(group=16)", {file.rows("q", b), file.rows("k", b), file.rows("v", b)}, {},
+                file.rows("attn_out", b), 2e-6);
+  }
+}
+
+// 55 tokens: no multiple of the group.
+TEST(Golden, LocalPartOfTheGpt2Path) {
+  const Golden file("gpt2_local_T55");
+  expect_text("flash_local(group=16)", {file.rows("q"), file.rows("k"), file.rows("v")}, {}, file.rows("attn_out"),
+              2e-6);
+}
+
+TEST(Golden, PartsOfTheAugmentedAttention) {
+  const Golden file("llama_aug_gqa_T55");
+  const plain::Sequence rows{file.rows("q"), file.rows("k"), file.rows("v")};
+  expect_text("flash_local(group=16)", rows, {}, file.rows("local_out"), 2e-6);
+  expect_text("flash_global(group=16,scale=none)", rows, {}, file.rows("global_out"), 1e-5);
+  expect_text("conv(taps=32)", rows, {file.taps()}, file.rows("conv_out"), 2e-6);
+}
+
+// Decoding with a cache, where the original goes wrong at two positions and the exact values stand beside.
+TEST(Golden, AugmentedDecoding) {
+  const Golden file("llama_decode_gqa_T52");
+  expect_text("augmented(group=16,scale=none,taps=32)", {file.rows("q"), file.rows("k"), file.rows("v")},
+              {file["global_factor"], file.taps()}, file.rows("attn_out_exact"), 1e-5);
+}
+
+// gamma e^{s-m} + phi.phi = gamma (e^{s-m} + e^{-log gamma} phi.phi). The original's features are [16, 8], the step
+// half's square: the plain form is held to all rows, the step half to those that have nothing but a window.
+TEST(Golden, LolcatsTerracedWindow) {
+  const Golden file("lolcats_hybrid_T48");
+  std::vector<float> tau;
+  for (const float raw : file["window_factor_raw"]) tau.push_back(-std::log(1.0f / (1.0f + std::exp(-raw))));
+  plain::Sequence rows{file.rows("q"), file.rows("k"), file.rows("v")};
+  std::vector<std::vector<float>> expected = file.rows("out_terraced");
+  const plain::Parameters parameters = {file["Wq"], file["Wk"], tau, std::vector<float>(32, 0.0f)};
+  for (int64_t t = 0; t < 48; ++t) {
+    const auto got = plain::attention_row(AttentionSpec::parse("lolcats(group=16,sinks=0,taps=0)"), shape_of(rows, 16),
+                                          parameters, rows, t);
+    EXPECT_LT(testing::worst(expected[static_cast<size_t>(t)], got), 2e-5) << t;
+  }
+  for (auto* part : {&rows.q, &rows.k, &rows.v, &expected}) part->resize(32);
+  expect_text("window(group=16,sinks=0)", rows, {}, expected, 5e-6);
+}
+
+// Trees of the authors' speculation: inside a group, from a border on, and across one, where the original sums the
+// wrong rows and `tree_out_exact` says what the sequence itself would give.
+class GoldenTrees : public ::testing::TestWithParam<const char*> {};
+INSTANTIATE_TEST_SUITE_P(All, GoldenTrees,
+                         ::testing::Values("medusa_tree15_inside_P35", "medusa_tree64_border_P48",
+                                           "medusa_tree15_cross_P46_ORIGINAL_WRONG",
+                                           "medusa_tree64_cross_P45_ORIGINAL_WRONG"));
+
+TEST_P(GoldenTrees, EveryNode) {
+  const Golden file(GetParam());
+  const plain::Sequence past{file.rows("prefix_q"), file.rows("prefix_k"), file.rows("prefix_v")};
+  const plain::Sequence tree{file.rows("tree_q"), file.rows("tree_k"), file.rows("tree_v")};
+  const plain::Parameters parameters = {file["global_factor"], file.taps()};
+  const std::string spec = "augmented(group=16,scale=none,taps=32)";
+  expect_text(spec, past, parameters, file.rows("prefix_out"), 1e-5);
+  std::vector<int32_t> parent;
+  for (const float p : file["tree_parent"]) parent.push_back(static_cast<int32_t>(p));
+  const AttentionShape shape = shape_of(past, 16);
+  const auto mechanism = make_mechanism(AttentionSpec::parse(spec), shape);
+  mechanism->load(parameters);
+  for (const Isa isa : supported_isas()) {
+    const LayerState state =
+        testing::committed(kernels_for(isa), *mechanism, past, static_cast<int64_t>(past.q.size()));
+    const auto got = testing::step(kernels_for(isa), *mechanism, shape, state, tree, parent);
+    expect_rows(got, file.rows("tree_out_exact"), 1e-5);
+    if (!file.has("wrong_nodes")) continue;
+    const auto wrong = file.rows("tree_out_original_WRONG"), exact = file.rows("tree_out_exact");
+    for (const float node : file["wrong_nodes"]) {  // the test can tell the two apart
+      const auto& row = exact[static_cast<size_t>(node)];
+      EXPECT_GT(testing::worst(wrong[static_cast<size_t>(node)], {row.begin(), row.end()}), 1e-3);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace espalier

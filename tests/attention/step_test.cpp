@@ -1,0 +1,203 @@
+// Mechanisms, step half, against their f64 definitions: every node of trees with real branching, behind pasts at every
+// offset to a group border, on every instruction set, in strided and misaligned memory with NaN around it.
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+
+#include "attention/rows.h"
+#include "core/error.h"
+#include "support/trees.h"
+
+namespace espalier {
+namespace {
+
+using testing::append_random;
+using testing::committed;
+using testing::Placement;
+
+constexpr double kTolerance = 3e-5;  // f32 against f64, for values of size 1
+
+struct Spec {
+  std::string text;
+  int64_t block;  // what to lay the borders on
+};
+
+const Spec kSpecs[] = {
+    {"softmax", 8},
+    {"flash_local(group=8)", 8},
+    {"flash_local(group=1)", 1},
+    {"flash_local(group=12,local=terraced)", 12},
+    {"flash_global(group=8)", 8},
+    {"flash_global(group=5,scale=none)", 5},
+    {"conv(taps=1)", 8},
+    {"conv(taps=5)", 5},
+    {"conv(taps=33)", 33},
+    {"augmented(group=8,taps=7)", 8},
+    {"augmented(group=12,local=terraced,scale=none)", 12},
+    {"augmented(group=8,global=none,taps=3)", 8},
+    {"augmented(group=8,taps=0)", 8},
+    {"augmented(group=8,local=none,taps=4)", 8},
+    {"augmented(group=64)", 64},
+    {"lolcats(group=8,taps=6)", 8},
+    {"lolcats(group=12,sinks=0,taps=0)", 12},
+    {"lolcats(group=8,sinks=11,taps=0)", 8},
+    {"lolcats(group=8,linear=none,taps=4)", 8},
+    {"lolcats(group=64)", 64},
+    {"window(group=8)", 8},
+    {"window(group=12,sinks=2,taps=3)", 12},
+    {"window(group=256)", 256},
+};
+
+const AttentionShape kShapes[] = {
+    {.heads = 6, .heads_kv = 2, .dim_k = 16, .dim_v = 16},
+    {.heads = 3, .heads_kv = 3, .dim_k = 8, .dim_v = 8},
+    {.heads = 5, .heads_kv = 1, .dim_k = 7, .dim_v = 7},
+    {.heads = 9, .heads_kv = 1, .dim_k = 20, .dim_v = 20},
+};
+
+struct Tree {
+  plain::Sequence rows;
+  std::vector<int32_t> parent;
+};
+
+Tree random_tree(const AttentionShape& shape, int64_t nodes, int64_t max_depth, Random& random) {
+  Tree tree;
+  tree.parent = testing::random_tree(nodes, max_depth, 2, random).parents;
+  append_random(tree.rows, shape, static_cast<int64_t>(tree.parent.size()), random);
+  return tree;
+}
+
+int64_t max_depth(const StateLayout& layout, int64_t length) {
+  return layout.bounded() ? (length / layout.block + 2) * layout.block - length - 1 : 64;
+}
+
+class Steps : public ::testing::TestWithParam<std::tuple<Spec, size_t>> {
+ protected:
+  const AttentionShape& shape() const { return kShapes[std::get<1>(GetParam())]; }
+  int64_t block() const { return std::get<0>(GetParam()).block; }
+  AttentionSpec spec() const { return AttentionSpec::parse(std::get<0>(GetParam()).text); }
+  std::vector<int64_t> lengths() const {
+    const int64_t g = block();
+    std::vector<int64_t> all = {0, 1, g - 1, g, g + 1, 2 * g - 1, 2 * g, 2 * g + 1, 3 * g - 1, 3 * g + 2};
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    return all;
+  }
+};
+
+std::string case_name(const ::testing::TestParamInfo<std::tuple<Spec, size_t>>& info) {
+  std::string name = std::get<0>(info.param).text + "_shape" + std::to_string(std::get<1>(info.param));
+  for (char& c : name) {
+    if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
+  }
+  return name;
+}
+INSTANTIATE_TEST_SUITE_P(All, Steps, ::testing::Combine(::testing::ValuesIn(kSpecs), ::testing::Range<size_t>(0, 4)),
+                         case_name);
+
+TEST_P(Steps, EveryNodeOfATreeEqualsTheDefinition) {
+  Random random(11);
+  const auto mechanism = make_mechanism(spec(), shape());
+  const auto parameters = testing::random_parameters(*mechanism, random);
+  mechanism->load(parameters);
+  plain::Sequence past;
+  append_random(past, shape(), lengths().back(), random);
+  const Placement placements[] = {{}, {.gap = 3, .offset = 1}, {.gap = 13, .offset = 5}};
+  size_t count = 0;
+  for (const int64_t length : lengths()) {
+    const Tree tree = random_tree(shape(), block() > 60 ? 10 : 24, max_depth(mechanism->layout(), length), random);
+    std::vector<std::vector<double>> expected;
+    double scale = 1;
+    for (size_t node = 0; node < tree.parent.size(); ++node) {
+      const plain::Sequence path =
+          testing::path_sequence(past, length, tree.rows, tree.parent, static_cast<int32_t>(node));
+      expected.push_back(
+          plain::attention_row(spec(), shape(), parameters, path, static_cast<int64_t>(path.q.size()) - 1));
+      for (const double x : expected.back()) scale = std::max(scale, std::abs(x));
+    }
+    std::vector<std::vector<float>> first;
+    for (const Isa isa : supported_isas()) {
+      const Kernels& kernels = kernels_for(isa);
+      const LayerState state = committed(kernels, *mechanism, past, length);
+      const auto got = testing::step(kernels, *mechanism, shape(), state, tree.rows, tree.parent, placements[count % 3],
+                                     1 + static_cast<int>(count % 2));
+      ++count;
+      for (size_t node = 0; node < got.size(); ++node) {
+        ASSERT_LT(testing::worst(got[node], expected[node]) / scale, kTolerance)
+            << isa_name(isa) << " P=" << length << " node " << node;
+      }
+      if (first.empty()) first = got;
+      ASSERT_EQ(got, first) << "bits of " << isa_name(isa) << " P=" << length;
+    }
+  }
+}
+
+// A chain in one step, cut anywhere, or row by row: the same bits, and the same state behind it.
+TEST_P(Steps, CuttingAChainChangesNoBit) {
+  Random random(12);
+  const Kernels& kernels = best_kernels();
+  const auto mechanism = make_mechanism(spec(), shape());
+  mechanism->load(testing::random_parameters(*mechanism, random));
+  const int64_t total = std::min<int64_t>(3 * block() + 2, 400);
+  plain::Sequence rows;
+  append_random(rows, shape(), total, random);
+  const auto in_chunks = [&](int64_t chunk) {
+    LayerState state(mechanism->layout());
+    std::vector<std::vector<float>> out;
+    for (int64_t begin = 0; begin < total; begin += chunk) {
+      const int64_t end = std::min(total, begin + chunk);
+      plain::Sequence part;
+      part.q.assign(rows.q.begin() + begin, rows.q.begin() + end);
+      part.k.assign(rows.k.begin() + begin, rows.k.begin() + end);
+      part.v.assign(rows.v.begin() + begin, rows.v.begin() + end);
+      std::vector<int32_t> parent;
+      for (int64_t r = 0; r < end - begin; ++r) parent.push_back(static_cast<int32_t>(r) - 1);
+      const auto got = testing::step(kernels, *mechanism, shape(), state, part, parent);
+      out.insert(out.end(), got.begin(), got.end());
+      for (int64_t t = begin; t < end; ++t) state.append(kernels, *mechanism, rows.k[t].data(), rows.v[t].data());
+    }
+    std::string bytes;
+    state.serialize(bytes);
+    return std::pair(out, bytes);
+  };
+  const auto one_by_one = in_chunks(1);
+  for (const int64_t chunk : {int64_t{2}, block() + 1, 2 * block() + 1, total}) {
+    const auto cut = in_chunks(chunk);
+    EXPECT_EQ(cut.first, one_by_one.first) << "chunk " << chunk;
+    EXPECT_EQ(cut.second, one_by_one.second) << "chunk " << chunk;
+  }
+}
+
+// A bounded state has one size for life, and a saved one goes on with the same bits.
+TEST_P(Steps, StateKeepsItsSizeAndSurvivesSaving) {
+  Random random(13);
+  const Kernels& kernels = best_kernels();
+  const auto mechanism = make_mechanism(spec(), shape());
+  mechanism->load(testing::random_parameters(*mechanism, random));
+  plain::Sequence rows, next;
+  append_random(rows, shape(), 5 * block() + 3, random);
+  append_random(next, shape(), 1, random);
+  for (const int64_t length : {int64_t{0}, int64_t{1}, block(), 2 * block() + 1, 5 * block() + 3}) {
+    const LayerState state = committed(kernels, *mechanism, rows, length);
+    if (mechanism->layout().bounded()) {
+      EXPECT_EQ(state.bytes(), LayerState(mechanism->layout()).bytes()) << length;
+    }
+    std::string bytes, again;
+    state.serialize(bytes);
+    std::string_view in = bytes;
+    const LayerState loaded = LayerState::deserialize(mechanism->layout(), in, "test");
+    EXPECT_TRUE(in.empty());
+    loaded.serialize(again);
+    EXPECT_EQ(bytes, again);
+    EXPECT_EQ(testing::step(kernels, *mechanism, shape(), state, next, {-1}),
+              testing::step(kernels, *mechanism, shape(), loaded, next, {-1}));
+    for (const size_t size : {size_t{0}, bytes.size() / 2, bytes.size() - 1}) {
+      std::string_view cut = std::string_view(bytes).substr(0, size);
+      EXPECT_THROW(LayerState::deserialize(mechanism->layout(), cut, "test"), Error);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace espalier
