@@ -123,15 +123,26 @@ void apply_adapter(ModelFiles& files, const fs::path& directory) {
   auto adapter = std::make_shared<const SafetensorsSource>(std::vector<fs::path>{directory / "adapter.safetensors"});
   files.tensors = std::make_shared<AdaptedSource>(files.tensors, std::move(adapter), info.lora_scale);
   files.config.attention = info.attention;
+  files.config.attention_trained = true;
 }
 
 void write_adapter(const fs::path& directory, const AdapterInfo& info, const std::vector<TensorToWrite>& tensors) {
   fs::create_directories(directory);
-  fs::remove(directory / "adapter.json");
-  write_safetensors(directory / "adapter.safetensors", tensors);
+  const fs::path description = directory / "adapter.json", values = directory / "adapter.safetensors";
+  const fs::path new_description = directory / "adapter.json.new", new_values = directory / "adapter.safetensors.new";
   const Json json = {{"format", kFormat},           {"base_sha256", info.base_sha256}, {"base_name", info.base_name},
                      {"attention", info.attention}, {"lora_scale", info.lora_scale},   {"command", info.command}};
-  write_file(directory / "adapter.json", json.dump(2) + "\n");
+  // All that can fail for want of space comes before the old adapter goes.
+  write_safetensors(new_values, tensors);
+  try {
+    write_file(new_description, json.dump(2) + "\n");
+  } catch (...) {
+    fs::remove(new_values);
+    throw;
+  }
+  fs::remove(description);
+  fs::rename(new_values, values);
+  fs::rename(new_description, description);
 }
 
 }  // namespace espalier

@@ -88,6 +88,7 @@ ModelConfig read_config(const Json& json) {
   const auto own = json.find("espalier");
   if (own != json.end() && own->is_object() && own->contains("attention")) {
     const Json& attention = (*own)["attention"];
+    config.attention_trained = true;
     if (attention.is_string()) {
       config.attention.assign(config.attention.size(), attention.get<std::string>());
     } else {

@@ -28,6 +28,15 @@ struct ModelConfig {
   bool tie_word_embeddings = false;
   // The attention of each layer as SPEC text ("softmax", "lolcats(group=64)"); size L.
   std::vector<std::string> attention;
+  // The checkpoint was trained with `attention`: a mechanism's parameter that it lacks is an error, not an initial
+  // value.
+  bool attention_trained = false;
+
+  // The same untrained attention in every layer.
+  void set_attention(const std::string& spec) {
+    attention.assign(static_cast<size_t>(num_hidden_layers), spec);
+    attention_trained = false;
+  }
 };
 
 struct ModelFiles {

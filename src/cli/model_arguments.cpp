@@ -75,7 +75,7 @@ int ModelArguments::thread_count() const {
 
 ModelFiles ModelArguments::open() const {
   ModelFiles files = open_model(model, {.adapter = adapter});
-  if (!attention.empty()) files.config.attention.assign(files.config.attention.size(), attention);
+  if (!attention.empty()) files.config.set_attention(attention);
   return files;
 }
 

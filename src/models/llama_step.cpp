@@ -13,7 +13,7 @@ class LlamaStep : public Model {
  public:
   LlamaStep(const ModelFiles& files, const LoadOptions& options)
       : config_(files.config), kernels_(options.kernels ? *options.kernels : best_kernels()) {
-    if (!options.attention.empty()) config_.attention.assign(config_.num_hidden_layers, options.attention);
+    if (!options.attention.empty()) config_.set_attention(options.attention);
     mechanisms_ = load_mechanisms(config_, *files.tensors);
     StepLoader loader(*files.tensors, options.weights);
     weights_ = load_llama<StepContext>(loader, config_);

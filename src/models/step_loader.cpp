@@ -47,7 +47,8 @@ std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& confi
     std::vector<std::vector<float>> values;
     for (const ParameterInfo& parameter : mechanism->parameters()) {
       const std::string name = "model.layers." + std::to_string(l) + ".self_attn." + parameter.name;
-      values.push_back(tensors.find(name) ? tensors.read_checked(name, parameter.shape) : initial_values(parameter));
+      const bool stored = config.attention_trained || tensors.find(name);
+      values.push_back(stored ? tensors.read_checked(name, parameter.shape) : initial_values(parameter));
     }
     mechanism->load(values);
     mechanisms.push_back(std::move(mechanism));

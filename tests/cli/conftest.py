@@ -56,3 +56,12 @@ def reference():
     )
     model = AutoModelForCausalLM.from_pretrained(MODEL.parent, gguf_file=MODEL.name, dtype=torch.float32).eval()
     return model, tokenizer
+
+
+@pytest.fixture(scope="session")
+def plain(tmp_path_factory):
+    """A tiny model in a directory of its own: (directory, tokenizers' Tokenizer, transformers' model)."""
+    from tiny_models import save_model, train_tokenizer
+
+    folder = tmp_path_factory.mktemp("plain")
+    return folder, train_tokenizer("gpt2", folder), save_model(folder)
