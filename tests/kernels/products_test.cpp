@@ -1,0 +1,180 @@
+// Products: f64 within rounding; every instruction set, row count, thread count and chunk gives the same bits; strided
+// rows with NaN between them.
+#include <gtest/gtest.h>
+
+#include <cmath>
+#include <cstring>
+#include <limits>
+
+#include "core/rng.h"
+#include "kernels/packed_matrix.h"
+
+namespace espalier {
+namespace {
+
+constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
+
+float bf16(float x) {
+  uint32_t bits;
+  std::memcpy(&bits, &x, 4);
+  bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
+  std::memcpy(&x, &bits, 4);
+  return x;
+}
+
+std::vector<float> normal(Random& random, int64_t n) {
+  std::vector<float> x(static_cast<size_t>(n));
+  for (float& value : x) value = random.normal();
+  return x;
+}
+
+struct Product {
+  int64_t inputs;
+  std::vector<int64_t> outputs;  // of several matrices
+};
+const Product kProducts[] = {{1, {1}},        {2, {16}},           {3, {17, 5}}, {16, {48}},
+                             {47, {33}},      {64, {15, 16, 17}},  {96, {200}},  {255, {64, 7}},
+                             {576, {192, 3}}, {130, {1, 2, 3, 4}}, {1537, {40}}};
+const int64_t kRows[] = {100, 0, 1, 2, 5, 6, 7, 8, 12, 13, 31, 64};
+
+class Products : public ::testing::TestWithParam<WeightType> {};
+INSTANTIATE_TEST_SUITE_P(All, Products, ::testing::Values(WeightType::kF32, WeightType::kBf16),
+                         [](const auto& info) { return std::string(weight_type_name(info.param)); });
+
+TEST_P(Products, EqualF64LoopsAndEachOther) {
+  const bool half = GetParam() == WeightType::kBf16;
+  for (const Product& product : kProducts) {
+    Random random(static_cast<uint64_t>(product.inputs));
+    std::vector<std::vector<float>> weights;
+    std::vector<PackedMatrix> packed;
+    for (const int64_t outputs : product.outputs) {
+      weights.push_back(normal(random, outputs * product.inputs));
+      packed.emplace_back(weights.back().data(), outputs, product.inputs, GetParam());
+    }
+    const std::vector<float> x = normal(random, 100 * product.inputs);
+    std::vector<std::vector<float>> first(weights.size());  // [row 0.. of the largest count, outputs]
+    for (const int64_t rows : kRows) {
+      const int64_t x_stride = product.inputs + rows % 3;
+      std::vector<float> strided(static_cast<size_t>(rows * x_stride + 1), kNan);
+      for (int64_t r = 0; r < rows; ++r) {
+        std::copy_n(x.data() + r * product.inputs, product.inputs, strided.data() + 1 + r * x_stride);
+      }
+      for (const Isa isa : supported_isas()) {
+        for (const int threads : {1, 3}) {
+          ThreadPool pool(threads);
+          Arena arena;
+          std::fill_n(arena.floats(1 << 20), 1 << 20, kNan);
+          arena.reset();
+          std::vector<std::vector<float>> y;
+          std::vector<OutputRows> out;
+          std::vector<const PackedMatrix*> matrices;
+          for (size_t m = 0; m < packed.size(); ++m) {
+            const int64_t stride = product.outputs[m] + 3;
+            y.emplace_back(static_cast<size_t>(rows * stride + 1), 77.0f);
+            matrices.push_back(&packed[m]);
+          }
+          for (size_t m = 0; m < packed.size(); ++m) out.push_back({y[m].data(), product.outputs[m] + 3});
+          multiply(kernels_for(isa), pool, arena, matrices, strided.data() + 1, rows, x_stride, out);
+          for (size_t m = 0; m < packed.size(); ++m) {
+            const int64_t outputs = product.outputs[m], stride = outputs + 3;
+            if (first[m].empty()) {
+              for (int64_t r = 0; r < rows; ++r) {
+                for (int64_t o = 0; o < outputs; ++o) {
+                  double sum = 0, size = 1;
+                  for (int64_t i = 0; i < product.inputs; ++i) {
+                    const float a = x[r * product.inputs + i], w = weights[m][o * product.inputs + i];
+                    sum += half ? double{bf16(a)} * bf16(w) : double{a} * w;
+                    size += std::abs(double{a} * w);
+                  }
+                  ASSERT_NEAR(y[m][r * stride + o], sum, 1e-6 * size);
+                  first[m].push_back(y[m][r * stride + o]);
+                }
+              }
+            }
+            for (int64_t r = 0; r < rows; ++r) {
+              ASSERT_EQ(std::memcmp(&y[m][r * stride], &first[m][r * outputs], outputs * sizeof(float)), 0)
+                  << isa_name(isa) << " rows " << rows << " row " << r << " threads " << threads << " inputs "
+                  << product.inputs;
+              for (int64_t o = outputs; o < stride; ++o) ASSERT_EQ(y[m][r * stride + o], 77.0f) << "written too far";
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST_P(Products, PackedInPiecesIsPackedWhole) {
+  Random random(3);
+  const std::vector<float> weights = normal(random, 50 * 37);
+  const PackedMatrix whole(weights.data(), 50, 37, GetParam());
+  PackedMatrix pieces = PackedMatrix::empty(50, 37, GetParam());
+  pieces.pack_rows(weights.data() + 32 * 37, 32, 18);
+  pieces.pack_rows(weights.data(), 0, 32);
+  ASSERT_EQ(whole.bytes(), pieces.bytes());
+  EXPECT_EQ(std::memcmp(whole.data(), pieces.data(), static_cast<size_t>(whole.bytes())), 0);
+  std::vector<float> row(37);
+  for (int64_t o = 0; o < 50; ++o) {
+    whole.row(o, row.data());
+    for (int64_t i = 0; i < 37; ++i) {
+      const float weight = weights[o * 37 + i];
+      ASSERT_EQ(row[i], GetParam() == WeightType::kBf16 ? bf16(weight) : weight);
+    }
+  }
+}
+
+TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
+  for (const int64_t dim : {1, 7, 16, 20, 64, 65}) {
+    Random random(static_cast<uint64_t>(dim));
+    const std::vector<float> panel = normal(random, dim * kPanel), rows = normal(random, 40 * (dim + 3));
+    const std::vector<float> queries = normal(random, 8 * dim), weights = normal(random, 40);
+    std::vector<int32_t> index;
+    for (int i = 0; i < 40; ++i) index.push_back(static_cast<int32_t>(random.below(40)));
+    std::vector<float> all_first;
+    for (const Isa isa : supported_isas()) {
+      const Kernels& k = kernels_for(isa);
+      std::vector<float> all;
+      for (int count = 1; count <= 8; ++count) {
+        std::vector<const float*> q;
+        for (int i = 0; i < count; ++i) q.push_back(queries.data() + i * dim);
+        std::vector<float> scores(8 * 20, 77.0f);
+        k.panel_scores(q.data(), count, panel.data(), dim, scores.data(), 20);
+        for (int i = 0; i < count; ++i) {
+          for (int lane = 0; lane < kPanel; ++lane) {
+            float sum = 0;
+            for (int64_t d = 0; d < dim; ++d) sum = std::fma(q[i][d], panel[d * kPanel + lane], sum);
+            ASSERT_EQ(scores[i * 20 + lane], sum) << isa_name(isa) << " dim " << dim;
+          }
+          ASSERT_EQ(scores[i * 20 + kPanel], 77.0f);
+        }
+        all.insert(all.end(), scores.begin(), scores.end());
+      }
+      float squares[kPanel];
+      k.panel_squares(panel.data(), dim, squares);
+      for (int lane = 0; lane < kPanel; ++lane) {
+        float sum = 0;
+        for (int64_t d = 0; d < dim; ++d) sum = std::fma(panel[d * kPanel + lane], panel[d * kPanel + lane], sum);
+        ASSERT_EQ(squares[lane], sum);
+      }
+      for (const int64_t count : {0, 1, 3, 4, 5, 39}) {
+        std::vector<float> out(static_cast<size_t>(dim + 1), 0.5f), gathered = out;
+        k.weighted_sum(weights.data(), rows.data(), count, dim + 3, dim, out.data());
+        k.weighted_gather(weights.data(), rows.data(), index.data(), count, dim + 3, dim, gathered.data());
+        for (int64_t c = 0; c < dim; ++c) {
+          float sum = 0.5f, scattered = 0.5f;
+          for (int64_t j = 0; j < count; ++j) {
+            sum = std::fma(weights[j], rows[j * (dim + 3) + c], sum);
+            scattered = std::fma(weights[j], rows[index[j] * (dim + 3) + c], scattered);
+          }
+          ASSERT_EQ(out[c], sum) << isa_name(isa) << " dim " << dim << " count " << count;
+          ASSERT_EQ(gathered[c], scattered) << isa_name(isa) << " dim " << dim << " count " << count;
+        }
+        ASSERT_EQ(out[dim], 0.5f);
+        ASSERT_EQ(gathered[dim], 0.5f);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace espalier
