@@ -4,9 +4,12 @@ SHELL := /bin/bash
 MODEL := models/smollm2-135m-instruct.gguf
 # What has been set up: Debian packages, .venv for the build, .venv for the tests.
 SYSTEM := build/.system
+SYSTEM_FUZZ := build/.system-fuzz
 PYTHON := .venv/.espalier-build
 PYTHON_TEST := .venv/.espalier-test
 JOBS ?= $(shell nproc)
+# How long each fuzz target runs.
+FUZZ_SECONDS ?= 60
 # Extra arguments for pip, e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the CPU's torch.
 PIP_ARGS ?=
 # An installed libtorch is taken instead of the wheel: make build Torch_DIR=/opt/libtorch/share/cmake/Torch
@@ -14,14 +17,14 @@ Torch_DIR ?=
 export PIP_ARGS Torch_DIR
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
-.PHONY: help demo test build models bench lint lossless configure clean
+.PHONY: help demo test build models bench lint lossless fuzz configure clean
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: build models ## Linearize SmolLM2 for a minute, then compare what ships with the teacher
 	@.venv/bin/python tools/demo.py
 
-test: build models $(PYTHON_TEST) ## Everything that must hold
+test: build models $(PYTHON_TEST) $(SYSTEM_FUZZ) ## Everything that must hold
 	@scripts/test.sh
 
 build: configure ## build/release/espalier and build/release/espalier-train
@@ -38,11 +41,18 @@ lint: $(SYSTEM) ## Include arrows, formatting, text rules
 lossless: build models ## 200 seeded cases on SmolLM2: speculation = plain decoding
 	@build/release/tests/espalier_lossless_sample $(MODEL) adapters/smollm2-135m-lolcats adapters/smollm2-135m-augmented
 
+fuzz: $(PYTHON_TEST) $(SYSTEM_FUZZ) ## A minute of every fuzz target, under sanitizers
+	@scripts/fuzz.sh $(FUZZ_SECONDS)
+
 clean: ## Remove build output
 	rm -rf build
 
 $(SYSTEM): scripts/setup_system.sh
 	@scripts/setup_system.sh
+	@mkdir -p $(@D) && touch $@
+
+$(SYSTEM_FUZZ): scripts/setup_system.sh
+	@scripts/setup_system.sh fuzz
 	@mkdir -p $(@D) && touch $@
 
 $(PYTHON): scripts/setup_python.sh requirements.txt | $(SYSTEM)

@@ -14,7 +14,10 @@ endif()
 
 # -ffp-contract=off everywhere: g++ fuses explicit intrinsics otherwise, differently in vector and scalar code.
 # Off: -Wrestrict and -Wmaybe-uninitialized, where g++ 12 sees faults in std::string and nlohmann-json that are not there.
-add_compile_options(-Wall -Wextra -Werror -Wno-missing-field-initializers -Wno-restrict -Wno-maybe-uninitialized -ffp-contract=off -fno-math-errno)
+add_compile_options(-Wall -Wextra -Werror -Wno-missing-field-initializers -ffp-contract=off -fno-math-errno)
+if(CMAKE_CXX_COMPILER_ID STREQUAL "GNU")
+  add_compile_options(-Wno-restrict -Wno-maybe-uninitialized)
+endif()
 set(ESPALIER_SANITIZE "" CACHE STRING "Sanitizers, as -fsanitize= takes them")
 if(ESPALIER_SANITIZE)
   add_compile_options(-fsanitize=${ESPALIER_SANITIZE} -fno-omit-frame-pointer)

@@ -16,7 +16,7 @@ step() {
 step "style" scripts/lint.sh
 step "unit tests" ctest --test-dir build/release --output-on-failure --timeout 900 -j 2
 step "command line" .venv/bin/python -m pytest -q -ra -p no:cacheprovider tests/cli
-[ -x scripts/fuzz.sh ] && step "fuzzing" scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
+step "fuzzing" scripts/fuzz.sh "${FUZZ_SECONDS:-60}"
 echo "== $(IFS=';' && echo "${report[*]}" | sed 's/;/; /g')"
 if [ ${#failed[@]} -eq 0 ]; then echo "make test: all passed in $SECONDS s"; else
   echo "make test: FAILED: ${failed[*]}"

@@ -34,6 +34,12 @@ class GgufTensorSource : public TensorSource {
       const std::string translated = translate(name);
       if (translated.ends_with("q_proj.weight")) entry.permuted_heads = config.num_attention_heads;
       if (translated.ends_with("k_proj.weight")) entry.permuted_heads = config.num_key_value_heads;
+      const TensorInfo& info = tensor.info;
+      if (entry.permuted_heads > 0 && info.elements() / info.shape.back() != entry.permuted_heads * config.head_dim) {
+        throw CorruptFile(error_text(file_->name() + ": tensor " + name,
+                                     std::to_string(entry.permuted_heads * config.head_dim) + " rows",
+                                     std::to_string(info.elements() / info.shape.back())));
+      }
       if (!translated.empty()) entries_.emplace(translated, entry);
     }
   }

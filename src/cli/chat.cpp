@@ -2,9 +2,9 @@
 
 #include "cli/decoding_arguments.h"
 #include "cli/memory_plan.h"
-#include "cli/state_file.h"
 #include "cli/verbs.h"
 #include "core/error.h"
+#include "decoding/state_file.h"
 
 namespace espalier {
 namespace {

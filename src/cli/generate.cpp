@@ -6,10 +6,10 @@
 
 #include "cli/decoding_arguments.h"
 #include "cli/memory_plan.h"
-#include "cli/state_file.h"
 #include "cli/verbs.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "decoding/state_file.h"
 
 namespace espalier {
 namespace {

@@ -40,6 +40,7 @@ class Internal : public Error {
 };
 
 // "[where] expected E, got G; try T". An empty `expected`, `got` or `advice` leaves its part out.
+// Control characters, which names out of files may hold, become '?'; a part is cut after 400 bytes.
 std::string error_text(std::string_view where, std::string_view expected, std::string_view got,
                        std::string_view advice = {});
 

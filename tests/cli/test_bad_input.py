@@ -201,6 +201,13 @@ def test_hostile_offsets_and_shapes(tmp_path, header, value):
         error_line("inspect", damaged(tmp_path, with_number(header, offset, value)), code=1)
 
 
+def test_rows_that_make_no_heads(tmp_path, header):
+    """Their rows would be put back into another order by a head's size."""
+    for name in (b"blk.0.attn_q.weight", b"blk.0.attn_k.weight"):
+        shape = header.index(name) + len(name) + 4
+        assert name.decode() in error_line("inspect", damaged(tmp_path, with_number(header, shape + 8, 1)), code=1)
+
+
 def test_overlapping_tensors(tmp_path, header):
     name = b"blk.0.ffn_up.weight"
     other = b"blk.1.ffn_up.weight"

@@ -1,4 +1,4 @@
-#include "cli/state_file.h"
+#include "decoding/state_file.h"
 
 #include <gtest/gtest.h>
 #include <unistd.h>
