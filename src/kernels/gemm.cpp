@@ -11,21 +11,26 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
-// Walks through the memory that will be read next, a share of it with every step of k, so that it is in the cache
-// when its turn comes and the memory bus is busy while the tile is computed.
-class Prefetcher {
- public:
-  HWY_INLINE Prefetcher(const char* begin, int64_t bytes, int64_t steps)
-      : begin_(begin), step_(begin && steps > 0 ? (bytes + steps - 1) / steps : 0) {}
-  HWY_INLINE void step(int64_t k) const {
-    if (step_ == 0) return;
-    for (int64_t byte = 0; byte < step_; byte += 64) __builtin_prefetch(begin_ + k * step_ + byte, 0, 3);
-  }
+// The same pointer, which the compiler may not connect with earlier loads: it would keep what they gave in registers
+// that the sums need.
+template <class T>
+HWY_INLINE const T* reloaded(const T* p) {
+  asm volatile("" : "+r"(p));
+  return p;
+}
 
- private:
-  const char* begin_;
-  int64_t step_;
-};
+// The sums that earlier inputs gave, or zeros.
+template <int kRows, int kPanels>
+HWY_INLINE void load_tile(const GemmTile& tile, int64_t panel, V16 (&acc)[kPanels][kRows]) {
+  for (int p = 0; p < kPanels; ++p) {
+    const int64_t output = (panel + p) * kPanel;
+    const int64_t count = tile.outputs - output;
+    for (int r = 0; r < kRows; ++r) {
+      const float* y = tile.y + r * tile.y_stride + output;
+      acc[p][r] = !tile.continues ? broadcast(0.0f) : count >= kPanel ? load(y) : load_tail(y, count, 0.0f);
+    }
+  }
+}
 
 template <int kRows, int kPanels>
 HWY_INLINE void store_tile(const V16 (&acc)[kPanels][kRows], const GemmTile& tile, int64_t panel) {
@@ -43,46 +48,68 @@ HWY_INLINE void store_tile(const V16 (&acc)[kPanels][kRows], const GemmTile& til
   }
 }
 
+// sum += a * b, in place. On AVX2 by its instruction's name: left alone, g++ 12 picks forms that move the sums between
+// registers, of which there is none to spare, and spills some.
+HWY_INLINE void add_product(const V16& a, const V16& b, V16& sum) {
+#if HWY_TARGET == HWY_AVX2
+  auto low = sum.part[0].raw, high = sum.part[1].raw;
+  asm("vfmadd231ps %1, %2, %0" : "+x"(low) : "x"(a.part[0].raw), "x"(b.part[0].raw));
+  asm("vfmadd231ps %1, %2, %0" : "+x"(high) : "x"(a.part[1].raw), "x"(b.part[1].raw));
+  sum.part[0].raw = low;
+  sum.part[1].raw = high;
+#else
+  sum = fma(a, b, sum);
+#endif
+}
+
+// One input (f32) or pair of inputs (bf16) of all panels. Recursive, so that every accumulator has a constant index:
+// one with a loop's would live in memory. x [kRows] or [2][kRows]; panels are `next` weights apart.
+template <int kRows, int kPanels, int kFirst = 0>
+HWY_INLINE void add_input(V16 (&acc)[kPanels][kRows], const float* x, const float* w, int64_t next) {
+  const V16 weights = load(w);
+  const float* row_x = reloaded(x);
+  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), weights, acc[kFirst][r]);
+  if constexpr (kFirst + 1 < kPanels) add_input<kRows, kPanels, kFirst + 1>(acc, x, w + next, next);
+}
+
+template <int kRows, int kPanels, int kFirst = 0>
+HWY_INLINE void add_pair(V16 (&acc)[kPanels][kRows], const float* x, const uint16_t* w, int64_t next) {
+  const float* row_x = reloaded(x);
+  const V16 odd = odd_of_pairs(w);
+  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[kRows + r]), odd, acc[kFirst][r]);
+  const V16 even = even_of_pairs(reloaded(w));
+  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), even, acc[kFirst][r]);
+  if constexpr (kFirst + 1 < kPanels) add_pair<kRows, kPanels, kFirst + 1>(acc, x, w + next, next);
+}
+
+// With every input a line of the memory that will be needed next is asked for, so that its way to the cache takes the
+// time that the sums take.
 template <int kRows, int kPanels>
 void tile_f32(const GemmTile& tile, int64_t panel) {
-  const float* w = static_cast<const float*>(tile.weights) + panel * tile.depth * kPanel;
+  const float* w = static_cast<const float*>(tile.weights) + panel * tile.panel_stride;
   const float* x = tile.x;
-  const Prefetcher prefetcher(tile.prefetch, tile.prefetch_bytes, tile.depth);
+  const char* next = tile.prefetch;
   V16 acc[kPanels][kRows];
-  for (auto& rows : acc) {
-    for (V16& a : rows) a = broadcast(0.0f);
-  }
+  load_tile(tile, panel, acc);
   for (int64_t k = 0; k < tile.depth; ++k) {
-    prefetcher.step(k);
-    for (int p = 0; p < kPanels; ++p) {
-      const V16 weights = load(w + (p * tile.depth + k) * kPanel);
-      for (int r = 0; r < kRows; ++r) acc[p][r] = fma(broadcast(x[k * kRows + r]), weights, acc[p][r]);
-    }
+    __builtin_prefetch(next, 0, 2);
+    next += tile.prefetch_step;
+    add_input(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
   }
   store_tile(acc, tile, panel);
 }
 
 template <int kRows, int kPanels>
 void tile_bf16(const GemmTile& tile, int64_t panel) {
-  const int64_t pairs = (tile.depth + 1) / 2;
-  const uint16_t* w = static_cast<const uint16_t*>(tile.weights) + panel * pairs * 2 * kPanel;
+  const uint16_t* w = static_cast<const uint16_t*>(tile.weights) + panel * tile.panel_stride;
   const float* x = tile.x;
-  const Prefetcher prefetcher(tile.prefetch, tile.prefetch_bytes, pairs);
+  const char* next = tile.prefetch;
   V16 acc[kPanels][kRows];
-  for (auto& rows : acc) {
-    for (V16& a : rows) a = broadcast(0.0f);
-  }
-  for (int64_t pair = 0; pair < pairs; ++pair) {
-    prefetcher.step(pair);
-    const float* even_x = x + 2 * pair * kRows;
-    const float* odd_x = even_x + kRows;
-    for (int p = 0; p < kPanels; ++p) {
-      const uint16_t* both = w + (p * pairs + pair) * 2 * kPanel;
-      const V16 odd = odd_of_pairs(both);
-      for (int r = 0; r < kRows; ++r) acc[p][r] = fma(broadcast(odd_x[r]), odd, acc[p][r]);
-      const V16 even = even_of_pairs(both);
-      for (int r = 0; r < kRows; ++r) acc[p][r] = fma(broadcast(even_x[r]), even, acc[p][r]);
-    }
+  load_tile(tile, panel, acc);
+  for (int64_t k = 0; k < tile.depth; k += 2) {
+    __builtin_prefetch(next, 0, 2);
+    next += tile.prefetch_step;
+    add_pair(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
   }
   store_tile(acc, tile, panel);
 }
@@ -124,17 +151,9 @@ ESPALIER_GEMM(gemm_bf16, tile_bf16)
 #undef ESPALIER_GEMM
 #undef ESPALIER_TILES
 
-void widen_panel(const uint16_t* panel, int64_t depth, float* out) {
-  for (int64_t pair = 0; pair < (depth + 1) / 2; ++pair) {
-    store(odd_of_pairs(panel + pair * 2 * kPanel), out + 2 * pair * kPanel);
-    store(even_of_pairs(panel + pair * 2 * kPanel), out + (2 * pair + 1) * kPanel);
-  }
-}
-
 void fill_gemm_table(Kernels& kernels) {
   kernels.gemm_f32 = gemm_f32;
   kernels.gemm_bf16 = gemm_bf16;
-  kernels.widen_panel = widen_panel;
 }
 
 }  // namespace HWY_NAMESPACE

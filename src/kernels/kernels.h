@@ -22,16 +22,18 @@ inline constexpr int kPanel = 16;
 inline constexpr int kTileRows = 6;
 
 struct GemmTile {
-  const float* x;       // packed [K][rows]; for bf16 rounded to bf16, K even (a missing last one is 0)
-  int64_t rows;         // 1..kTileRows
-  const void* weights;  // the first panel, see kernels/packed_matrix.h
-  int64_t depth;        // K
-  int64_t panels;       // how many panels, one after the other
-  int64_t outputs;      // outputs from the first panel on that exist; the last panel may be partial
-  float* y;             // y[r, o] at y + r * y_stride + o
+  const float* x;        // packed [K][rows]; for bf16 rounded to bf16, K even (a missing last one is 0)
+  int64_t rows;          // 1..kTileRows
+  const void* weights;   // the first input of the first panel, see kernels/packed_matrix.h
+  int64_t depth;         // K: how many inputs, a part of the panel's when `continues`
+  int64_t panels;        // how many panels side by side
+  int64_t panel_stride;  // weights from one panel to the next
+  int64_t outputs;       // outputs from the first panel on that exist; the last panel may be partial
+  float* y;              // y[r, o] at y + r * y_stride + o
   int64_t y_stride;
-  const char* prefetch;  // memory that will be read next, or null
-  int64_t prefetch_bytes;
+  bool continues;         // the sums start from what y holds
+  const char* prefetch;   // memory that will be read next: asked for along the way,
+  int64_t prefetch_step;  // this many bytes with each input (f32) or pair of inputs (bf16)
 };
 
 struct Kernels {
@@ -42,9 +44,6 @@ struct Kernels {
   void (*gemm_f32)(const GemmTile&);
   // bf16 panels: per pair of inputs the odd element first, then the even one, which is what vdpbf16ps does.
   void (*gemm_bf16)(const GemmTile&);
-  // Widens one bf16 panel to f32 [K][16], the odd element of each pair first. With x in the same order gemm_f32
-  // then gives the bits of gemm_bf16: for many rows the widening is paid once.
-  void (*widen_panel)(const uint16_t* panel, int64_t depth, float* out);
 
   // --- kernels/rows.cpp: one row at a time, n elements
   // y = x / sqrt(mean(x^2) + eps) * weight

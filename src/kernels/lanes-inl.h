@@ -13,6 +13,7 @@
 #endif
 
 #include <algorithm>
+#include <array>
 #include <bit>
 #include <cmath>
 #include <cstdint>
@@ -134,10 +135,18 @@ HWY_INLINE V16 even_of_pairs(const uint16_t* p) {
   return each_part(
       [&](int i) HWY_ATTR { return hn::BitCast(F(), hn::ShiftLeft<16>(hn::LoadU(U(), words + i * kPartLanes))); });
 }
+// In memory rather than in a register: the tiles of products have none to spare.
+alignas(64) inline constexpr auto kOddMask = [] {
+  std::array<uint32_t, 16> mask{};
+  mask.fill(0xffff0000u);
+  return mask;
+}();
 HWY_INLINE V16 odd_of_pairs(const uint16_t* p) {
   const uint32_t* words = reinterpret_cast<const uint32_t*>(p);
+  const uint32_t* mask = kOddMask.data();
+  asm("" : "+r"(mask));  // or the compiler would fold it back into a register
   return each_part([&](int i) HWY_ATTR {
-    return hn::BitCast(F(), hn::And(hn::LoadU(U(), words + i * kPartLanes), hn::Set(U(), 0xffff0000u)));
+    return hn::BitCast(F(), hn::And(hn::LoadU(U(), words + i * kPartLanes), hn::Load(U(), mask)));
   });
 }
 HWY_INLINE V16 round_to_int(const V16& a) {

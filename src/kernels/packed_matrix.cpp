@@ -18,15 +18,19 @@ int64_t panel_bytes(int64_t inputs, WeightType type) {
   return type == WeightType::kF32 ? inputs * kPanel * 4 : (inputs + 1) / 2 * 2 * kPanel * 2;
 }
 
-// From this many rows on a bf16 panel is widened once instead of in every tile.
-constexpr int64_t kWidenRows = 3 * kTileRows;
+// Up to this many rows go through several panels at once; more go through one panel at a time.
+constexpr int64_t kFewRows = 3;
+// A part of a panel and of a tile's rows that stay in the first-level cache together.
+constexpr int64_t kPartBytes = 24 << 10;
+// Rows that stay in the second-level cache while a run of panels goes by.
+constexpr int64_t kBandTiles = 16;
+constexpr int64_t kLine = 64;  // bytes of a cache line, and of the weights of one step of a tile
 
 // Rows cut into tiles of nearly equal height, packed [K][rows] one tile after the other.
 struct PackedRows {
   int64_t rows, depth;  // depth: K, rounded up to even for bf16
   int64_t tiles;
   const float* data;
-  const float* odd_first;  // the same with each pair of inputs swapped; null where not needed
 
   int64_t tile_begin(int64_t tile) const { return rows * tile / tiles; }
   int64_t tile_rows(int64_t tile) const { return tile_begin(tile + 1) - tile_begin(tile); }
@@ -37,20 +41,18 @@ struct InputRows {
   int64_t x_stride;
 };
 
-struct PackOrder {
-  bool round = false;  // to bf16
-  bool swap = false;   // odd input of each pair first
-};
-
-void pack_tile(const InputRows& rows, int64_t begin, int64_t count, int64_t inputs, int64_t depth, PackOrder order,
-               float* out) {
+// One tile's rows side by side: out [depth][count]. `rounded` [depth] is scratch, null where nothing is rounded to
+// bf16.
+void pack_tile(const Kernels& kernels, const InputRows& rows, int64_t begin, int64_t count, int64_t inputs,
+               int64_t depth, float* rounded, float* out) {
   for (int64_t r = 0; r < count; ++r) {
     const float* x = rows.x + (begin + r) * rows.x_stride;
-    for (int64_t k = 0; k < depth; ++k) {
-      const float value = k < inputs ? x[k] : 0.0f;
-      const int64_t place = order.swap ? k ^ 1 : k;
-      out[place * count + r] = order.round ? bf16_to_float(float_to_bf16(value)) : value;
+    if (rounded) {
+      kernels.round_bf16(x, inputs, rounded);
+      x = rounded;
     }
+    for (int64_t k = 0; k < inputs; ++k) out[k * count + r] = x[k];
+    if (depth > inputs) out[inputs * count + r] = 0.0f;
   }
 }
 
@@ -115,44 +117,53 @@ void PackedMatrix::row(int64_t output, float* out) const {
 
 namespace {
 
-// The panels of one matrix for all row tiles: what a task computes.
-void multiply_panels(const Kernels& kernels, const PackedMatrix& weights, const PackedRows& x, float* y,
-                     int64_t y_stride, int64_t panel_begin, int64_t panel_end, float* widened) {
+struct Panels {
+  const PackedMatrix* weights;
+  int64_t begin, end;
+};
+
+// The panels of one matrix for all rows: what a task computes.
+void multiply_panels(const Kernels& kernels, const Panels& panels, const PackedRows& x, const OutputRows& out) {
+  const PackedMatrix& weights = *panels.weights;
   const int64_t bytes = panel_bytes(weights.inputs(), weights.type());
-  const bool bf16_weights = weights.type() == WeightType::kBf16;
-  const auto kernel = bf16_weights && !widened ? kernels.gemm_bf16 : kernels.gemm_f32;
-  const auto tile_of = [&](int64_t tile, const float* data, const void* panel, int64_t first, int64_t count) {
-    const int64_t begin = x.tile_begin(tile);
-    return GemmTile{.x = data + begin * x.depth,
-                    .rows = x.tile_rows(tile),
-                    .weights = panel,
-                    .depth = x.depth,
-                    .panels = count,
-                    .outputs = weights.outputs() - first * kPanel,
-                    .y = y + begin * y_stride + first * kPanel,
-                    .y_stride = y_stride,
-                    .prefetch = nullptr,
-                    .prefetch_bytes = 0};
+  const int64_t input_bytes = bytes / x.depth;  // 16 weights
+  const auto kernel = weights.type() == WeightType::kBf16 ? kernels.gemm_bf16 : kernels.gemm_f32;
+  const int64_t last_panel = panels_of(weights.outputs()) - 1;
+  const int64_t inputs_per_step = weights.type() == WeightType::kBf16 ? 2 : 1;
+  GemmTile tile{.panel_stride = x.depth * kPanel,
+                .y_stride = out.y_stride,
+                .prefetch = reinterpret_cast<const char*>(weights.data()),
+                .prefetch_step = 0};
+  const auto run = [&](int64_t row_tile, int64_t panel, int64_t count, int64_t begin, int64_t depth) {
+    const int64_t row = x.tile_begin(row_tile);
+    tile.rows = x.tile_rows(row_tile);
+    tile.x = x.data + row * x.depth + begin * tile.rows;
+    tile.weights = weights.data() + panel * bytes + begin * input_bytes;
+    tile.depth = depth;
+    tile.panels = count;
+    tile.outputs = weights.outputs() - panel * kPanel;
+    tile.y = out.y + row * out.y_stride + panel * kPanel;
+    tile.continues = begin > 0;
+    kernel(tile);
   };
-  if (x.tiles == 1) {
-    kernel(tile_of(0, x.data, weights.data() + panel_begin * bytes, panel_begin, panel_end - panel_begin));
-    return;
-  }
-  for (int64_t panel = panel_begin; panel < panel_end; ++panel) {
-    const void* memory = weights.data() + panel * bytes;
-    if (widened) {
-      kernels.widen_panel(static_cast<const uint16_t*>(memory), x.depth, widened);
-      memory = widened;
-    }
-    // Each of the few tiles asks for its share of the next panel.
-    const bool last = panel + 1 == (weights.outputs() + kPanel - 1) / kPanel;
-    for (int64_t tile = 0; tile < x.tiles; ++tile) {
-      GemmTile job = tile_of(tile, widened ? x.odd_first : x.data, memory, panel, 1);
-      if (!last) {
-        job.prefetch = reinterpret_cast<const char*>(weights.data()) + (panel + 1) * bytes + bytes * tile / x.tiles;
-        job.prefetch_bytes = bytes / x.tiles;
+  if (x.rows <= kFewRows) return run(0, panels.begin, panels.end - panels.begin, 0, x.depth);
+
+  const int64_t parts = (bytes + kPartBytes - 1) / kPartBytes;
+  const auto part_begin = [&](int64_t part) { return x.depth / 2 * part / parts * 2; };
+  for (int64_t band = 0; band < x.tiles; band += kBandTiles) {
+    const int64_t band_end = std::min(x.tiles, band + kBandTiles);
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
+      // Each call asks for its share of the next panel. In later bands it is in the cache already.
+      const bool asks = band == 0 && panel < last_panel;
+      tile.prefetch = reinterpret_cast<const char*>(weights.data()) + (asks ? panel + 1 : panel) * bytes;
+      tile.prefetch_step = asks ? kLine / (band_end - band) : 0;
+      for (int64_t part = 0; part < parts; ++part) {
+        const int64_t begin = part_begin(part), end = part + 1 == parts ? x.depth : part_begin(part + 1);
+        for (int64_t row_tile = band; row_tile < band_end; ++row_tile) {
+          run(row_tile, panel, 1, begin, end - begin);
+          tile.prefetch += (end - begin) / inputs_per_step * tile.prefetch_step;
+        }
       }
-      kernel(job);
     }
   }
 }
@@ -165,17 +176,17 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
   const Arena::Mark mark = scratch.mark();
   const int64_t inputs = weights[0]->inputs();
   const bool rounds = weights[0]->type() == WeightType::kBf16;
-  const bool widens = rounds && rows >= kWidenRows;
   PackedRows packed{.rows = rows,
                     .depth = rounds ? (inputs + 1) / 2 * 2 : inputs,
                     .tiles = (rows + kTileRows - 1) / kTileRows,
-                    .data = nullptr,
-                    .odd_first = nullptr};
+                    .data = nullptr};
   float* data = scratch.floats(rows * packed.depth);
-  (widens ? packed.odd_first : packed.data) = data;
-  const auto pack = [&](int64_t tile, int) {
-    pack_tile({.x = x, .x_stride = x_stride}, packed.tile_begin(tile), packed.tile_rows(tile), inputs, packed.depth,
-              {.round = rounds, .swap = widens}, data + packed.tile_begin(tile) * packed.depth);
+  packed.data = data;
+  float* rounded = rounds ? scratch.floats(pool.size() * packed.depth) : nullptr;
+  const auto pack = [&](int64_t tile, int worker) {
+    pack_tile(kernels, {.x = x, .x_stride = x_stride}, packed.tile_begin(tile), packed.tile_rows(tile), inputs,
+              packed.depth, rounded ? rounded + worker * packed.depth : nullptr,
+              data + packed.tile_begin(tile) * packed.depth);
   };
   if (packed.tiles > 8) {
     pool.run(packed.tiles, pack);
@@ -194,14 +205,12 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
     run[m] = panels > 1024 ? 24 : 6;
     first_task[m + 1] = first_task[m] + (panels + run[m] - 1) / run[m];
   }
-  float* widened = widens ? scratch.floats(pool.size() * packed.depth * kPanel) : nullptr;
-  pool.run(first_task[weights.size()], [&](int64_t task, int worker) {
+  pool.run(first_task[weights.size()], [&](int64_t task, int) {
     size_t m = 0;
     while (task >= first_task[m + 1]) ++m;
     const int64_t begin = (task - first_task[m]) * run[m];
     const int64_t end = std::min(panels_of(weights[m]->outputs()), begin + run[m]);
-    multiply_panels(kernels, *weights[m], packed, outputs[m].y, outputs[m].y_stride, begin, end,
-                    widened ? widened + worker * packed.depth * kPanel : nullptr);
+    multiply_panels(kernels, {weights[m], begin, end}, packed, outputs[m]);
   });
   scratch.release(mark);
 }
