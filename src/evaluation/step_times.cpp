@@ -71,28 +71,27 @@ int64_t decode_bytes(const Model& model) {
 
 }  // namespace
 
-double read_bandwidth(ThreadPool& pool, int64_t repeats) {
-  AlignedBuffer<uint64_t> buffer(static_cast<size_t>(kBufferBytes) / sizeof(uint64_t));
-  std::fill_n(buffer.data(), buffer.size(), uint64_t{1});
+ReadBandwidth::ReadBandwidth() : buffer_(static_cast<size_t>(kBufferBytes) / sizeof(uint64_t)) {
+  std::fill_n(buffer_.data(), buffer_.size(), uint64_t{1});
+}
+
+double ReadBandwidth::measure(ThreadPool& pool) const {
   constexpr size_t kPiece = (size_t{1} << 20) / sizeof(uint64_t);
   std::atomic<uint64_t> checksum{0};  // keeps the reads from being optimised away
-  std::vector<double> seconds;
-  for (int64_t i = 0; i < repeats; ++i) {
-    const auto start = Clock::now();
-    pool.run(static_cast<int64_t>(buffer.size() / kPiece), [&](int64_t piece, int) {
-      const uint64_t* words = buffer.data() + static_cast<size_t>(piece) * kPiece;
-      uint64_t sums[8] = {};
-      for (size_t w = 0; w < kPiece; w += 8) {
-        for (size_t lane = 0; lane < 8; ++lane) sums[lane] += words[w + lane];
-      }
-      uint64_t sum = 0;
-      for (const uint64_t lane : sums) sum += lane;
-      checksum.fetch_add(sum, std::memory_order_relaxed);
-    });
-    seconds.push_back(ms_since(start) / 1e3);
-  }
-  ESPALIER_CHECK(checksum == static_cast<uint64_t>(repeats) * buffer.size());
-  return static_cast<double>(kBufferBytes) / median(seconds);
+  const auto start = Clock::now();
+  pool.run(static_cast<int64_t>(buffer_.size() / kPiece), [&](int64_t piece, int) {
+    const uint64_t* words = buffer_.data() + static_cast<size_t>(piece) * kPiece;
+    uint64_t sums[8] = {};
+    for (size_t w = 0; w < kPiece; w += 8) {
+      for (size_t lane = 0; lane < 8; ++lane) sums[lane] += words[w + lane];
+    }
+    uint64_t sum = 0;
+    for (const uint64_t lane : sums) sum += lane;
+    checksum.fetch_add(sum, std::memory_order_relaxed);
+  });
+  const double seconds = ms_since(start) / 1e3;
+  ESPALIER_CHECK(checksum == buffer_.size());
+  return static_cast<double>(kBufferBytes) / seconds;
 }
 
 void StepTimesOptions::check() const {
@@ -109,7 +108,8 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
   options.check();
   const std::vector<int32_t> prompt = some_tokens(options.prefill_tokens, model.config().vocab_size);
   const int64_t total = options.repeats + 1;
-  std::vector<double> prefill, decode;
+  const ReadBandwidth reading;
+  std::vector<double> prefill, decode, bandwidth, share;
   std::map<int64_t, std::vector<double>> verify;
   StepOutput output;
   std::vector<float> last;
@@ -126,19 +126,21 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
       }
     }
     const std::vector<double> decode_round = decode_ms(model, state, options.decode_tokens, workspace);
+    const double read_now = reading.measure(workspace.pool);
     if (progress) progress(i + 1, total);
     if (i == 0) continue;  // the first round warms up
     prefill.push_back(prefill_ms);
     for (const auto& [nodes, ms] : round) verify[nodes].push_back(ms);
     decode.insert(decode.end(), decode_round.begin(), decode_round.end());
+    bandwidth.push_back(read_now);
+    share.push_back(static_cast<double>(decode_bytes(model)) * 1e3 / median(decode_round) / read_now);
   }
   StepTimes times;
   times.prefill_tokens_per_second = static_cast<double>(options.prefill_tokens) / median(prefill) * 1e3;
   times.decode_tokens_per_second = 1e3 / median(decode);
   for (auto& [nodes, ms] : verify) times.verify_ms[nodes] = median(std::move(ms));
-  times.bandwidth = read_bandwidth(workspace.pool, options.repeats);
-  times.decode_bandwidth_share =
-      static_cast<double>(decode_bytes(model)) * times.decode_tokens_per_second / times.bandwidth;
+  times.bandwidth = median(std::move(bandwidth));
+  times.decode_bandwidth_share = median(std::move(share));
   return times;
 }
 

@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <map>
 
+#include "core/aligned.h"
 #include "evaluation/windows.h"
 #include "models/model.h"
 
@@ -23,7 +24,7 @@ struct StepTimes {
   double decode_tokens_per_second = 0;
   std::map<int64_t, double> verify_ms;  // step time by the number of tree nodes: 1, 2, 4, … 64
   double bandwidth = 0;                 // measured reading speed of all threads, bytes per second
-  double decode_bandwidth_share = 0;    // weight bytes that decoding reads per second / bandwidth
+  double decode_bandwidth_share = 0;    // weight bytes that decoding reads per second / bandwidth, by rounds
 };
 
 // Trees of a binary shape hang after a prompt of `prefill_tokens`; nothing of them is committed. Rounds over all sizes
@@ -31,7 +32,14 @@ struct StepTimes {
 StepTimes measure_step_times(const Model& model, const StepTimesOptions& options, Workspace& workspace,
                              const EvaluationProgress& progress = {});
 
-// Median over `repeats` passes of all threads over a buffer that no cache holds.
-double read_bandwidth(ThreadPool& pool, int64_t repeats);
+// How fast all threads together read a buffer that no cache holds.
+class ReadBandwidth {
+ public:
+  ReadBandwidth();
+  double measure(ThreadPool& pool) const;  // bytes per second, of one pass
+
+ private:
+  AlignedBuffer<uint64_t> buffer_;
+};
 
 }  // namespace espalier
