@@ -21,7 +21,7 @@ int64_t panel_bytes(int64_t inputs, WeightType type) {
 // Up to this many rows go through several panels at once; more go through one panel at a time.
 constexpr int64_t kFewRows = 3;
 // A part of a panel and of a tile's rows that stay in the first-level cache together.
-constexpr int64_t kPartBytes = 24 << 10;
+constexpr int64_t kPartBytes = 12 << 10;
 // Rows that stay in the second-level cache while a run of panels goes by.
 constexpr int64_t kBandTiles = 16;
 constexpr int64_t kLine = 64;  // bytes of a cache line, and of the weights of one step of a tile
