@@ -1,7 +1,7 @@
 // Counter-based random numbers: a pure function of (seed, stream, counter), no hidden state.
 //
 // Sampling uses stream = sequence number and counter = position, so a token's draw does not depend on
-// how many other tokens, drafts or sequences were processed (docs/ARCHITECTURE: exactness, rule 7).
+// how many other tokens, drafts or sequences were processed (ARCHITECTURE.md, "Exactness").
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,4 @@
-// What a linearization does, as a TOML file and the command line say it (docs/recipes.md).
+// What a linearization does, as a TOML file and the command line say it (docs/recipes/linearize.md).
 #pragma once
 
 #include <cstdint>
