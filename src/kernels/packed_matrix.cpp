@@ -69,17 +69,18 @@ std::string_view weight_type_name(WeightType type) {
   return type == WeightType::kF32 ? "f32" : "bf16";
 }
 
-PackedMatrix PackedMatrix::empty(int64_t outputs, int64_t inputs, WeightType type) {
+PackedMatrix PackedMatrix::empty(int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory) {
   PackedMatrix matrix;
   matrix.outputs_ = outputs;
   matrix.inputs_ = inputs;
   matrix.type_ = type;
-  matrix.data_ = AlignedBuffer<std::byte>(static_cast<size_t>(panels_of(outputs) * panel_bytes(inputs, type)));
+  matrix.bytes_ = panels_of(outputs) * panel_bytes(inputs, type);
+  matrix.data_ = memory.allocate(static_cast<size_t>(matrix.bytes_));
   return matrix;
 }
 
-PackedMatrix::PackedMatrix(const float* weights, int64_t outputs, int64_t inputs, WeightType type)
-    : PackedMatrix(empty(outputs, inputs, type)) {
+PackedMatrix::PackedMatrix(const float* weights, int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory)
+    : PackedMatrix(empty(outputs, inputs, type, memory)) {
   pack_rows(weights, 0, outputs);
 }
 
@@ -87,7 +88,7 @@ void PackedMatrix::pack_rows(const float* weights, int64_t begin, int64_t count)
   ESPALIER_CHECK(begin % kPanel == 0 && begin + count <= outputs_);
   const int64_t bytes = panel_bytes(inputs_, type_);
   for (int64_t first = 0; first < count; first += kPanel) {
-    std::byte* panel = data_.data() + (begin + first) / kPanel * bytes;
+    std::byte* panel = data_.get() + (begin + first) / kPanel * bytes;
     const int64_t lanes = std::min<int64_t>(kPanel, count - first);
     if (lanes < kPanel || inputs_ % 2 == 1) std::memset(panel, 0, static_cast<size_t>(bytes));
     for (int64_t lane = 0; lane < lanes; ++lane) {
@@ -104,7 +105,7 @@ void PackedMatrix::pack_rows(const float* weights, int64_t begin, int64_t count)
 }
 
 void PackedMatrix::row(int64_t output, float* out) const {
-  const std::byte* panel = data_.data() + output / kPanel * panel_bytes(inputs_, type_);
+  const std::byte* panel = data_.get() + output / kPanel * panel_bytes(inputs_, type_);
   const int64_t lane = output % kPanel;
   for (int64_t k = 0; k < inputs_; ++k) {
     if (type_ == WeightType::kF32) {

@@ -6,12 +6,13 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <span>
 #include <string_view>
 
-#include "core/aligned.h"
 #include "core/arena.h"
 #include "core/thread_pool.h"
+#include "core/weight_memory.h"
 #include "kernels/kernels.h"
 
 namespace espalier {
@@ -25,27 +26,27 @@ std::string_view weight_type_name(WeightType type);
 class PackedMatrix {
  public:
   PackedMatrix() = default;
-  // weights [outputs, inputs], row-major.
-  PackedMatrix(const float* weights, int64_t outputs, int64_t inputs, WeightType type);
+  // weights [outputs, inputs], row-major; packed into a block of `memory`, which copies share.
+  PackedMatrix(const float* weights, int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory);
 
   int64_t outputs() const { return outputs_; }
   int64_t inputs() const { return inputs_; }
   WeightType type() const { return type_; }
-  int64_t bytes() const { return static_cast<int64_t>(data_.size()); }
-  const std::byte* data() const { return data_.data(); }
+  int64_t bytes() const { return bytes_; }
+  const std::byte* data() const { return data_.get(); }
 
   // Packs rows [begin, begin + count) from weights [count, inputs]; begin is a multiple of 16. Lets a large
   // matrix be packed piece by piece, and by several threads.
   void pack_rows(const float* weights, int64_t begin, int64_t count);
-  static PackedMatrix empty(int64_t outputs, int64_t inputs, WeightType type);
+  static PackedMatrix empty(int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory);
 
   // The stored (rounded) weights of one output: [inputs]. An embedding table is read this way.
   void row(int64_t output, float* out) const;
 
  private:
-  int64_t outputs_ = 0, inputs_ = 0;
+  int64_t outputs_ = 0, inputs_ = 0, bytes_ = 0;
   WeightType type_ = WeightType::kF32;
-  AlignedBuffer<std::byte> data_;
+  std::shared_ptr<std::byte> data_;
 };
 
 // Where one matrix's results go: [rows, outputs], rows y_stride floats apart.

@@ -6,7 +6,7 @@ namespace espalier {
 
 PackedMatrix StepLoader::matrix(const std::string& name, int64_t outputs, int64_t inputs) {
   const std::vector<float> values = tensors_.read_checked(name, {outputs, inputs});
-  PackedMatrix packed(values.data(), outputs, inputs, type_);
+  PackedMatrix packed(values.data(), outputs, inputs, type_, memory_);
   bytes_ += packed.bytes();
   parameters_ += outputs * inputs;
   return packed;

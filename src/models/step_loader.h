@@ -25,6 +25,7 @@ class StepLoader {
  private:
   const TensorSource& tensors_;
   WeightType type_;
+  WeightMemory memory_;
   int64_t bytes_ = 0, parameters_ = 0;
 };
 

@@ -47,9 +47,10 @@ TEST_P(Products, EqualF64LoopsAndEachOther) {
     Random random(static_cast<uint64_t>(product.inputs));
     std::vector<std::vector<float>> weights;
     std::vector<PackedMatrix> packed;
+    WeightMemory memory;
     for (const int64_t outputs : product.outputs) {
       weights.push_back(normal(random, outputs * product.inputs));
-      packed.emplace_back(weights.back().data(), outputs, product.inputs, GetParam());
+      packed.emplace_back(weights.back().data(), outputs, product.inputs, GetParam(), memory);
     }
     const std::vector<float> x = normal(random, 100 * product.inputs);
     std::vector<std::vector<float>> first(weights.size());  // [row 0.. of the largest count, outputs]
@@ -107,8 +108,9 @@ TEST_P(Products, EqualF64LoopsAndEachOther) {
 TEST_P(Products, PackedInPiecesIsPackedWhole) {
   Random random(3);
   const std::vector<float> weights = normal(random, 50 * 37);
-  const PackedMatrix whole(weights.data(), 50, 37, GetParam());
-  PackedMatrix pieces = PackedMatrix::empty(50, 37, GetParam());
+  WeightMemory memory;
+  const PackedMatrix whole(weights.data(), 50, 37, GetParam(), memory);
+  PackedMatrix pieces = PackedMatrix::empty(50, 37, GetParam(), memory);
   pieces.pack_rows(weights.data() + 32 * 37, 32, 18);
   pieces.pack_rows(weights.data(), 0, 32);
   ASSERT_EQ(whole.bytes(), pieces.bytes());
