@@ -1,5 +1,5 @@
-// Memory for a model's weights, in large pages where the system gives them: a step reads all of it, and with small pages
-// it would look up an address for every 4 KiB and start fetching anew at every border.
+// Memory for a model's weights, in large pages where the system gives them: a step reads all of it, and with small
+// pages it would look up an address for every 4 KiB and start fetching anew at every border.
 #pragma once
 
 #include <cstddef>
