@@ -11,11 +11,12 @@ namespace espalier {
 
 LolcatsOptions LolcatsOptions::of(const AttentionSpec& spec) {
   const bool window = spec.name() == "window";
-  spec.reject_unknown(window ? "group|sinks|taps" : "group|sinks|taps|linear");
+  spec.reject_unknown(window ? "group|sinks|taps" : "group|sinks|taps|linear|horizon");
   return {.group = spec.integer("group", 64, kMinGroup, kMaxGroup),
           .sinks = spec.integer("sinks", 4, 0, kPanel),
           .taps = spec.integer("taps", window ? 0 : 32, 0, kMaxTaps),
-          .linear = !window && spec.choice("linear", "hedgehog", "hedgehog|none") == "hedgehog"};
+          .linear = !window && spec.choice("linear", "hedgehog", "hedgehog|none") == "hedgehog",
+          .horizon = spec.integer("horizon", 0, 0, int64_t{1} << 40)};
 }
 
 namespace {
@@ -170,6 +171,7 @@ class Lolcats : public Mechanism {
     // Rows older than the window that are not sinks: only then is there anything in the fold.
     const bool folded = options_.linear && window_begin > options_.sinks;
     const float* fold = folded ? fold_for(segment, kv_head, all.position(), sinks + sink_floats()) : nullptr;
+    const float weight = static_cast<float>(options_.older_weight(window_begin));
     for (int h = 0; h < heads; ++h) {
       float* scores = scratch.scores + h * scratch.window;
       float* sink_scores = scratch.sink_scores + h * kPanel;
@@ -179,7 +181,7 @@ class Lolcats : public Mechanism {
       float* out = output_of(segment, shape_, kv_head, h, row);
       std::fill(out, out + shape_.dim_v, 0.0f);
       float denominator = 0.0f;
-      if (folded) denominator = add_linear(kernels, queries.q[h], kv_head * heads + h, fold, scratch, out);
+      if (folded) denominator = add_linear(kernels, queries.q[h], kv_head * heads + h, {fold, weight}, scratch, out);
       denominator += kernels.exp_sum(sink_scores, maximum, visible_sinks, sink_scores);
       kernels.weighted_sum(sink_scores, sinks + kPanel * dim, visible_sinks, shape_.dim_v, shape_.dim_v, out);
       denominator += kernels.exp_sum(scores, maximum, window.count(), scores);
@@ -188,16 +190,21 @@ class Lolcats : public Mechanism {
     }
   }
 
-  // out += e^{tau + u.q} phi(q).S; returns e^{tau + u.q} phi(q).z.
-  float add_linear(const Kernels& kernels, const float* q, int head, const float* fold, const Scratch& scratch,
+  struct Older {
+    const float* fold;
+    float weight;  // c
+  };
+
+  // out += c e^{tau + u.q} phi(q).S; returns c e^{tau + u.q} phi(q).z.
+  float add_linear(const Kernels& kernels, const float* q, int head, Older older, const Scratch& scratch,
                    float* out) const {
     const int64_t dim = shape_.dim_k;
     float gate = tau_[static_cast<size_t>(head)] + kernels.dot(u_.data() + head * dim, q, dim);
     kernels.exp_sum(&gate, 0.0f, 1, &gate);
     hedgehog(kernels, q, feature_q_.data() + head * dim * dim, scratch.projected, scratch.features);
-    kernels.scale(scratch.features, gate, features_, scratch.features);
-    kernels.weighted_sum(scratch.features, fold, features_, shape_.dim_v, shape_.dim_v, out);
-    return kernels.dot(scratch.features, fold + features_ * shape_.dim_v, features_);
+    kernels.scale(scratch.features, gate * older.weight, features_, scratch.features);
+    kernels.weighted_sum(scratch.features, older.fold, features_, shape_.dim_v, shape_.dim_v, out);
+    return kernels.dot(scratch.features, older.fold + features_ * shape_.dim_v, features_);
   }
 
   AttentionShape shape_;

@@ -43,6 +43,8 @@ const Spec kSpecs[] = {
     {"lolcats(group=12,sinks=0,taps=0)", 12},
     {"lolcats(group=8,sinks=11,taps=0)", 8},
     {"lolcats(group=8,linear=none,taps=4)", 8},
+    {"lolcats(group=8,sinks=2,taps=0,horizon=3)", 8},
+    {"lolcats(group=4,sinks=0,taps=2,horizon=1)", 4},
     {"lolcats(group=64)", 64},
     {"window(group=8)", 8},
     {"window(group=12,sinks=2,taps=3)", 12},

@@ -45,6 +45,7 @@ constexpr const char* kAttentions[] = {
     "window(group=8,sinks=3)",
     "lolcats(group=8,sinks=2,taps=3)",
     "lolcats(group=12)",
+    "lolcats(group=8,horizon=5)",
     "lolcats(group=16,sinks=0)",
     "lolcats(group=64)",
 };

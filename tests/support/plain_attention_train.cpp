@@ -73,7 +73,9 @@ at::Tensor lolcats(const AttentionSpec& spec, bool linear, const at::Tensor& q, 
   at::Tensor weight = (score - std::get<0>(score.max(-1, true))).exp();
   if (linear) {
     const at::Tensor feature_k = repeated(parameters[1].unsqueeze(0), q.size(1))[0];
-    const at::Tensor gate = (parameters[2].view({1, -1, 1}) + (q * parameters[3].unsqueeze(1)).sum(-1)).exp();
+    at::Tensor gate = (parameters[2].view({1, -1, 1}) + (q * parameters[3].unsqueeze(1)).sum(-1)).exp();
+    const int64_t horizon = spec.integer("horizon", 0, 0, 1 << 20);
+    if (horizon > 0) gate = gate * (horizon / folded.sum(-1)).clamp_max(1.0);  // 1 where nothing is folded
     const at::Tensor phi_q = hedgehog(q, parameters[0]), phi_k = hedgehog(k, feature_k);
     weight = weight + at::matmul(phi_q, phi_k.transpose(-1, -2)) * folded * gate.unsqueeze(-1);
   }

@@ -83,6 +83,7 @@ const std::string kSpecs[] = {
     "lolcats(group=12,sinks=0,taps=0)",
     "lolcats(group=8,sinks=11,taps=0)",
     "lolcats(group=8,linear=none,taps=4)",
+    "lolcats(group=8,sinks=2,taps=0,horizon=11)",
     "window(group=8)",
     "window(group=12,sinks=2,taps=3)",
 };

@@ -42,6 +42,9 @@ void mixed(const LolcatsOptions& options, const Parameters& parameters, const He
       exponent += double{parameters[3][static_cast<size_t>(head.head * dim + d)]} * head.q(t)[d];
     }
     gate = std::exp(exponent);
+    // Rows that are neither in the window nor sinks.
+    const int64_t older = std::max<int64_t>((t / options.group - 1) * options.group - options.sinks, 0);
+    if (options.horizon > 0 && older > options.horizon) gate *= static_cast<double>(options.horizon) / older;
     phi_q = hedgehog(head.q(t), parameters[0], head.head, head.shape.heads, dim);
   }
   std::vector<double> weights;
