@@ -8,8 +8,6 @@ SYSTEM_FUZZ := build/.system-fuzz
 PYTHON := .venv/.espalier-build
 PYTHON_TEST := .venv/.espalier-test
 JOBS ?= $(shell nproc)
-# How long each fuzz target runs.
-FUZZ_SECONDS ?= 60
 # Extra arguments for pip, e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the CPU's torch.
 PIP_ARGS ?=
 # An installed libtorch is taken instead of the wheel: make build Torch_DIR=/opt/libtorch/share/cmake/Torch

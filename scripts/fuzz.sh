@@ -4,9 +4,10 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
+targets=(gguf safetensors tokenizer state)
 mkdir -p build/fuzz/found
 [ -f build/fuzz/build.ninja ] || scripts/quietly.sh configure-fuzz .venv/bin/cmake --preset fuzz
-scripts/quietly.sh build-fuzz .venv/bin/cmake --build build/fuzz --target gguf_fuzz safetensors_fuzz tokenizer_fuzz state_fuzz
+scripts/quietly.sh build-fuzz .venv/bin/cmake --build build/fuzz --target "${targets[@]/%/_fuzz}"
 .venv/bin/python fuzz/make_seeds.py build/fuzz/seeds
 fuzz() {
   local name=$1 log=build/fuzz/$1.log
@@ -22,4 +23,4 @@ fuzz() {
 }
 export -f fuzz
 export seconds
-printf '%s\n' gguf safetensors tokenizer state | xargs -P 2 -I{} bash -c 'fuzz {}'
+printf '%s\n' "${targets[@]}" | xargs -P 2 -I{} bash -c 'fuzz {}'

@@ -103,9 +103,11 @@ class TrainLolcats : public TrainMechanism {
     const at::Tensor phi_k = grouped(hedgehog(k, feature_k) * kept, group);  // [B, Hk, n, G, M]
     const at::Tensor s = summed_before(at::matmul(phi_k.transpose(-1, -2), grouped(v, group)), 2);
     const at::Tensor z = summed_before(phi_k.sum(3, true), 2);  // [B, Hk, n, 1, M]
-    at::Tensor weight = at::ones({s.size(2)}, at::kDouble);     // c of each group
-    for (int64_t g = 0; g < s.size(2); ++g) weight[g] = options_.older_weight((g - 1) * group);
-    const at::Tensor weighted = phi_q * weight.to(phi_q.scalar_type()).view({1, 1, -1, 1, 1});
+    std::vector<double> weight;                                 // c of each group
+    for (int64_t g = 0; g < s.size(2); ++g) weight.push_back(options_.older_weight((g - 1) * group));
+    const at::Tensor weighted =
+        options_.horizon > 0 ? phi_q * at::tensor(weight, phi_q.options().requires_grad(false)).view({1, 1, -1, 1, 1})
+                             : phi_q;
     return {at::matmul(weighted, s), at::matmul(weighted, z.transpose(-1, -2))};
   }
 
