@@ -1,4 +1,7 @@
 // Tiles of matrix products; see kernels/packed_matrix.h for the layout of panels.
+#include <algorithm>
+
+#include "core/half.h"
 #include "kernels/tables.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -82,12 +85,38 @@ HWY_INLINE void add_pair(V16 (&acc)[kPanels][kRows], const float* x, const uint1
   if constexpr (kFirst + 1 < kPanels) add_pair<kRows, kPanels, kFirst + 1>(acc, x, w + next, next);
 }
 
+// x rounded by `round`, side by side: out [depth][rows]. In blocks, so that the rounding is done by lanes.
+template <class Round>
+HWY_INLINE void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out,
+                          Round round) {
+  constexpr int64_t kBlock = 256;
+  float rounded[kBlock];
+  for (int64_t begin = 0; begin < inputs; begin += kBlock) {
+    const int64_t count = std::min(kBlock, inputs - begin);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = x + r * x_stride + begin;
+      for (int64_t k = 0; k < count; ++k) rounded[k] = round(row[k]);
+      float* packed = static_cast<float*>(out) + begin * rows + r;
+      for (int64_t k = 0; k < count; ++k) packed[k * rows] = rounded[k];
+    }
+  }
+  std::fill_n(static_cast<float*>(out) + inputs * rows, (depth - inputs) * rows, 0.0f);
+}
+
+void pack_f32(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
+  pack_rows(x, x_stride, rows, inputs, depth, out, [](float value) { return value; });
+}
+
+void pack_bf16(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
+  pack_rows(x, x_stride, rows, inputs, depth, out, [](float value) { return bf16_to_float(float_to_bf16(value)); });
+}
+
 // With every input a line of the memory that will be needed next is asked for, so that its way to the cache takes the
 // time that the sums take.
 template <int kRows, int kPanels>
 void tile_f32(const GemmTile& tile, int64_t panel) {
   const float* w = static_cast<const float*>(tile.weights) + panel * tile.panel_stride;
-  const float* x = tile.x;
+  const float* x = static_cast<const float*>(tile.x);
   const char* next = tile.prefetch;
   V16 acc[kPanels][kRows];
   load_tile(tile, panel, acc);
@@ -102,7 +131,7 @@ void tile_f32(const GemmTile& tile, int64_t panel) {
 template <int kRows, int kPanels>
 void tile_bf16(const GemmTile& tile, int64_t panel) {
   const uint16_t* w = static_cast<const uint16_t*>(tile.weights) + panel * tile.panel_stride;
-  const float* x = tile.x;
+  const float* x = static_cast<const float*>(tile.x);
   const char* next = tile.prefetch;
   V16 acc[kPanels][kRows];
   load_tile(tile, panel, acc);
@@ -152,8 +181,10 @@ ESPALIER_GEMM(gemm_bf16, tile_bf16)
 #undef ESPALIER_TILES
 
 void fill_gemm_table(Kernels& kernels) {
-  kernels.gemm_f32 = gemm_f32;
-  kernels.gemm_bf16 = gemm_bf16;
+  kernels.gemm_f32 = {
+      .tile_rows = 6, .stream_rows = 3, .input_bytes = sizeof(float), .pack = pack_f32, .tile = gemm_f32};
+  kernels.gemm_bf16 = {
+      .tile_rows = 6, .stream_rows = 3, .input_bytes = sizeof(float), .pack = pack_bf16, .tile = gemm_bf16};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -1,3 +1,5 @@
+#include <array>
+
 #include "core/error.h"
 #include "kernels/kernels.h"
 #include "kernels/tables.h"
@@ -9,6 +11,7 @@ Kernels assemble(Isa isa) {
   Kernels kernels{};
   kernels.isa = isa;
   fill_gemm(isa, kernels);
+  if (isa == Isa::kAvx512Bf16) fill_gemm_dot(kernels);
   fill_rows(isa, kernels);
   fill_attention(isa, kernels);
   return kernels;
@@ -21,6 +24,8 @@ bool supported(Isa isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    case Isa::kAvx512Bf16:
+      return supported(Isa::kAvx512) && __builtin_cpu_supports("avx512bf16");
     case Isa::kAvx512:
       return __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512bw") &&
              __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512vl") &&
@@ -35,7 +40,7 @@ bool supported(Isa isa) {
 
 std::vector<Isa> supported_isas() {
   std::vector<Isa> all;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
     if (supported(isa)) all.push_back(isa);
   }
   return all;
@@ -49,6 +54,8 @@ std::string_view isa_name(Isa isa) {
       return "avx2";
     case Isa::kAvx512:
       return "avx512";
+    case Isa::kAvx512Bf16:
+      return "avx512-bf16";
   }
   return "unknown";
 }
@@ -57,9 +64,12 @@ const Kernels& kernels_for(Isa isa) {
   if (!supported(isa)) {
     throw NotSupported(error_text("kernels", "a processor with " + std::string(isa_name(isa)), "one without"));
   }
-  static const Kernels tables[] = {assemble(Isa::kScalar), supported(Isa::kAvx2) ? assemble(Isa::kAvx2) : Kernels{},
-                                   supported(Isa::kAvx512) ? assemble(Isa::kAvx512) : Kernels{}};
-  return tables[static_cast<int>(isa)];
+  static const auto tables = [] {
+    std::array<Kernels, 4> all{};
+    for (const Isa each : supported_isas()) all[static_cast<size_t>(each)] = assemble(each);
+    return all;
+  }();
+  return tables[static_cast<size_t>(isa)];
 }
 
 const Kernels& best_kernels() {

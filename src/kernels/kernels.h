@@ -12,20 +12,19 @@
 
 namespace espalier {
 
-enum class Isa { kScalar, kAvx2, kAvx512 };
+// kAvx512Bf16: AVX-512 with dot products of bf16 pairs.
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Bf16 };
 
 // A panel holds 16 outputs side by side.
 inline constexpr int kPanel = 16;
 
-// One tile of a product: `rows` <= kTileRows rows against one or more panels.
+// One tile of a product: a few rows against one or more panels.
 //   y[r, o] = sum_k x[r, k] * w[o, k]
-inline constexpr int kTileRows = 6;
-
 struct GemmTile {
-  const float* x;        // packed [K][rows]; for bf16 rounded to bf16, K even (a missing last one is 0)
-  int64_t rows;          // 1..kTileRows
+  const void* x;         // what Gemm::pack made of these rows
+  int64_t rows;          // 1..Gemm::tile_rows
   const void* weights;   // the first input of the first panel, see kernels/packed_matrix.h
-  int64_t depth;         // K: how many inputs, a part of the panel's when `continues`
+  int64_t depth;         // K: how many inputs, a part of the panel's when `continues`; even for bf16
   int64_t panels;        // how many panels side by side
   int64_t panel_stride;  // weights from one panel to the next
   int64_t outputs;       // outputs from the first panel on that exist; the last panel may be partial
@@ -33,7 +32,18 @@ struct GemmTile {
   int64_t y_stride;
   bool continues;         // the sums start from what y holds
   const char* prefetch;   // memory that will be read next: asked for along the way,
-  int64_t prefetch_step;  // this many bytes with each input (f32) or pair of inputs (bf16)
+  int64_t prefetch_step;  // this many bytes with each 64 bytes of weights
+};
+
+// The product of one weight type.
+struct Gemm {
+  int64_t tile_rows;    // most rows of a tile
+  int64_t stream_rows;  // up to so many rows, one call takes all panels of a task, in the order of memory
+  int64_t input_bytes;  // of one input of one packed row
+  // Rows side by side for tiles: x [rows, inputs], rows x_stride apart, to out [depth][rows] (bf16 pairs:
+  // [depth / 2][rows][2]), rounded to the weight type, zero from `inputs` on.
+  void (*pack)(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out);
+  void (*tile)(const GemmTile&);
 };
 
 struct Kernels {
@@ -41,9 +51,9 @@ struct Kernels {
 
   // --- kernels/gemm.cpp
   // f32 panels: acc = fma(x[k], w[k], acc), k ascending.
-  void (*gemm_f32)(const GemmTile&);
+  Gemm gemm_f32;
   // bf16 panels: per pair of inputs the odd element first, then the even one, which is what vdpbf16ps does.
-  void (*gemm_bf16)(const GemmTile&);
+  Gemm gemm_bf16;
 
   // --- kernels/rows.cpp: one row at a time, n elements
   // y = x / sqrt(mean(x^2) + eps) * weight
@@ -54,8 +64,6 @@ struct Kernels {
   void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
   // In place, halves layout: (x[i], x[i + n/2]) rotated by the angle whose cos and sin stand at [i].
   void (*rotate)(float* x, const float* cosine, const float* sine, int64_t n);
-  // y = x rounded to bf16 (still stored as float)
-  void (*round_bf16)(const float* x, int64_t n, float* y);
   // y = exp(x - shift); returns the sum over 16 virtual lanes. n may be 0 (returns 0).
   float (*exp_sum)(const float* x, float shift, int64_t n, float* y);
   // max over x, -inf when n is 0. NaN is ignored.
@@ -87,7 +95,7 @@ struct Kernels {
 
 // The sets that this processor can run, kScalar first, fastest last.
 std::vector<Isa> supported_isas();
-std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512"
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "avx512-bf16"
 // Throws NotSupported when this processor lacks it.
 const Kernels& kernels_for(Isa isa);
 // The fastest table.

@@ -18,43 +18,29 @@ int64_t panel_bytes(int64_t inputs, WeightType type) {
   return type == WeightType::kF32 ? inputs * kPanel * 4 : (inputs + 1) / 2 * 2 * kPanel * 2;
 }
 
-// Up to this many rows go through several panels at once; more go through one panel at a time.
-constexpr int64_t kFewRows = 3;
 // A part of a panel and of a tile's rows that stay in the first-level cache together.
 constexpr int64_t kPartBytes = 12 << 10;
 // Rows that stay in the second-level cache while a run of panels goes by.
 constexpr int64_t kBandTiles = 16;
-constexpr int64_t kLine = 64;  // bytes of a cache line, and of the weights of one step of a tile
+constexpr int64_t kLine = 64;  // bytes of a cache line
+// How far ahead of a stream of weights memory is asked for.
+constexpr int64_t kAheadBytes = 6 << 10;
 
-// Rows cut into tiles of nearly equal height, packed [K][rows] one tile after the other.
+const Gemm& gemm_of(const Kernels& kernels, WeightType type) {
+  return type == WeightType::kBf16 ? kernels.gemm_bf16 : kernels.gemm_f32;
+}
+
+// Rows cut into tiles of nearly equal height, packed one tile after the other.
 struct PackedRows {
+  const Gemm* gemm;
   int64_t rows, depth;  // depth: K, rounded up to even for bf16
   int64_t tiles;
-  const float* data;
+  std::byte* data;
 
   int64_t tile_begin(int64_t tile) const { return rows * tile / tiles; }
   int64_t tile_rows(int64_t tile) const { return tile_begin(tile + 1) - tile_begin(tile); }
+  std::byte* tile_data(int64_t tile) const { return data + tile_begin(tile) * depth * gemm->input_bytes; }
 };
-
-struct InputRows {
-  const float* x;
-  int64_t x_stride;
-};
-
-// One tile's rows side by side: out [depth][count]. `rounded` [depth] is scratch, null where nothing is rounded to
-// bf16.
-void pack_tile(const Kernels& kernels, const InputRows& rows, int64_t begin, int64_t count, int64_t inputs,
-               int64_t depth, float* rounded, float* out) {
-  for (int64_t r = 0; r < count; ++r) {
-    const float* x = rows.x + (begin + r) * rows.x_stride;
-    if (rounded) {
-      kernels.round_bf16(x, inputs, rounded);
-      x = rounded;
-    }
-    for (int64_t k = 0; k < inputs; ++k) out[k * count + r] = x[k];
-    if (depth > inputs) out[inputs * count + r] = 0.0f;
-  }
-}
 
 }  // namespace
 
@@ -124,13 +110,12 @@ struct Panels {
 };
 
 // The panels of one matrix for all rows: what a task computes.
-void multiply_panels(const Kernels& kernels, const Panels& panels, const PackedRows& x, const OutputRows& out) {
+void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows& out) {
   const PackedMatrix& weights = *panels.weights;
   const int64_t bytes = panel_bytes(weights.inputs(), weights.type());
   const int64_t input_bytes = bytes / x.depth;  // 16 weights
-  const auto kernel = weights.type() == WeightType::kBf16 ? kernels.gemm_bf16 : kernels.gemm_f32;
+  const Gemm& gemm = *x.gemm;
   const int64_t last_panel = panels_of(weights.outputs()) - 1;
-  const int64_t inputs_per_step = weights.type() == WeightType::kBf16 ? 2 : 1;
   GemmTile tile{.panel_stride = x.depth * kPanel,
                 .y_stride = out.y_stride,
                 .prefetch = reinterpret_cast<const char*>(weights.data()),
@@ -138,16 +123,20 @@ void multiply_panels(const Kernels& kernels, const Panels& panels, const PackedR
   const auto run = [&](int64_t row_tile, int64_t panel, int64_t count, int64_t begin, int64_t depth) {
     const int64_t row = x.tile_begin(row_tile);
     tile.rows = x.tile_rows(row_tile);
-    tile.x = x.data + row * x.depth + begin * tile.rows;
+    tile.x = x.tile_data(row_tile) + begin * tile.rows * gemm.input_bytes;
     tile.weights = weights.data() + panel * bytes + begin * input_bytes;
     tile.depth = depth;
     tile.panels = count;
     tile.outputs = weights.outputs() - panel * kPanel;
     tile.y = out.y + row * out.y_stride + panel * kPanel;
     tile.continues = begin > 0;
-    kernel(tile);
+    gemm.tile(tile);
   };
-  if (x.rows <= kFewRows) return run(0, panels.begin, panels.end - panels.begin, 0, x.depth);
+  if (x.rows <= gemm.stream_rows) {
+    tile.prefetch = reinterpret_cast<const char*>(weights.data()) + panels.begin * bytes + kAheadBytes;
+    tile.prefetch_step = kLine;
+    return run(0, panels.begin, panels.end - panels.begin, 0, x.depth);
+  }
 
   const int64_t parts = (bytes + kPartBytes - 1) / kPartBytes;
   const auto part_begin = [&](int64_t part) { return x.depth / 2 * part / parts * 2; };
@@ -162,7 +151,7 @@ void multiply_panels(const Kernels& kernels, const Panels& panels, const PackedR
         const int64_t begin = part_begin(part), end = part + 1 == parts ? x.depth : part_begin(part + 1);
         for (int64_t row_tile = band; row_tile < band_end; ++row_tile) {
           run(row_tile, panel, 1, begin, end - begin);
-          tile.prefetch += (end - begin) / inputs_per_step * tile.prefetch_step;
+          tile.prefetch += (end - begin) * input_bytes / kLine * tile.prefetch_step;
         }
       }
     }
@@ -176,18 +165,16 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
   if (rows == 0) return;
   const Arena::Mark mark = scratch.mark();
   const int64_t inputs = weights[0]->inputs();
-  const bool rounds = weights[0]->type() == WeightType::kBf16;
-  PackedRows packed{.rows = rows,
-                    .depth = rounds ? (inputs + 1) / 2 * 2 : inputs,
-                    .tiles = (rows + kTileRows - 1) / kTileRows,
+  const Gemm& gemm = gemm_of(kernels, weights[0]->type());
+  PackedRows packed{.gemm = &gemm,
+                    .rows = rows,
+                    .depth = weights[0]->type() == WeightType::kBf16 ? (inputs + 1) / 2 * 2 : inputs,
+                    .tiles = (rows + gemm.tile_rows - 1) / gemm.tile_rows,
                     .data = nullptr};
-  float* data = scratch.floats(rows * packed.depth);
-  packed.data = data;
-  float* rounded = rounds ? scratch.floats(pool.size() * packed.depth) : nullptr;
-  const auto pack = [&](int64_t tile, int worker) {
-    pack_tile(kernels, {.x = x, .x_stride = x_stride}, packed.tile_begin(tile), packed.tile_rows(tile), inputs,
-              packed.depth, rounded ? rounded + worker * packed.depth : nullptr,
-              data + packed.tile_begin(tile) * packed.depth);
+  packed.data = reinterpret_cast<std::byte*>(scratch.floats(rows * packed.depth * gemm.input_bytes / 4));
+  const auto pack = [&](int64_t tile, int) {
+    gemm.pack(x + packed.tile_begin(tile) * x_stride, x_stride, packed.tile_rows(tile), inputs, packed.depth,
+              packed.tile_data(tile));
   };
   if (packed.tiles > 8) {
     pool.run(packed.tiles, pack);
@@ -211,7 +198,7 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
     while (task >= first_task[m + 1]) ++m;
     const int64_t begin = (task - first_task[m]) * run[m];
     const int64_t end = std::min(panels_of(weights[m]->outputs()), begin + run[m]);
-    multiply_panels(kernels, {weights[m], begin, end}, packed, outputs[m]);
+    multiply_panels({weights[m], begin, end}, packed, outputs[m]);
   });
   scratch.release(mark);
 }

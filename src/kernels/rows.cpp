@@ -75,10 +75,6 @@ void rotate(float* x, const float* cosine, const float* sine, int64_t n) {
   }
 }
 
-void round_bf16(const float* x, int64_t n, float* y) {
-  for (int64_t i = 0; i < n; ++i) y[i] = bf16_to_float(float_to_bf16(x[i]));
-}
-
 float exp_sum(const float* x, float shift, int64_t n, float* y) {
   const V16 minus = broadcast(-shift);
   V16 sum = broadcast(0.0f);
@@ -137,7 +133,6 @@ void fill_rows_table(Kernels& kernels) {
   kernels.add = add_rows;
   kernels.silu_mul = silu_mul;
   kernels.rotate = rotate;
-  kernels.round_bf16 = round_bf16;
   kernels.exp_sum = exp_sum;
   kernels.max = max_row;
   kernels.dot = dot;

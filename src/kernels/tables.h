@@ -7,6 +7,7 @@
 namespace espalier {
 
 void fill_gemm(Isa isa, Kernels& kernels);
+void fill_gemm_dot(Kernels& kernels);  // gemm_bf16 of kAvx512Bf16
 void fill_rows(Isa isa, Kernels& kernels);
 void fill_attention(Isa isa, Kernels& kernels);
 
@@ -25,6 +26,7 @@ void fill_attention(Isa isa, Kernels& kernels);
       case Isa::kAvx2:                       \
         return N_AVX2::fill(kernels);        \
       case Isa::kAvx512:                     \
+      case Isa::kAvx512Bf16:                 \
         return N_AVX3::fill(kernels);        \
     }                                        \
   }

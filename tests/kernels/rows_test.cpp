@@ -98,20 +98,6 @@ TEST(Rows, SiluMul) {
   }
 }
 
-TEST(Rows, RoundBf16IsTiesToEven) {
-  check([](const Kernels& k, Row& a, Row&, Row& y, int64_t n) { k.round_bf16(a.data(), n, y.data()); },
-        [](const Row& a, const Row&, int64_t i, int64_t) {
-          uint32_t bits;
-          const float x = a[i];
-          std::memcpy(&bits, &x, 4);
-          bits = (bits + 0x7fff + ((bits >> 16) & 1)) & 0xffff0000u;
-          float rounded;
-          std::memcpy(&rounded, &bits, 4);
-          return double{rounded};
-        },
-        0.0);
-}
-
 TEST(Rows, RotateTurnsHalves) {
   for (const int64_t n : {int64_t{2}, int64_t{6}, int64_t{16}, int64_t{20}, int64_t{64}, int64_t{128}, int64_t{130}}) {
     std::vector<float> first;

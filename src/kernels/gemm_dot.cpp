@@ -1,0 +1,122 @@
+// Tiles of bf16 products by AVX-512's dot products of pairs (vdpbf16ps), which Highway 1.0.3 does not name.
+//
+// The instruction is two fused multiply-adds per lane, odd element first, so the sums have the bits of gemm.cpp's.
+#include "kernels/tables.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#include <algorithm>
+
+#include "core/half.h"
+
+#define ESPALIER_DOT [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512bf16,fma")]]
+
+namespace espalier {
+namespace {
+
+constexpr int kMostRows = 12;  // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
+
+// out [depth / 2][rows][2], the pairs of one input after the other's.
+ESPALIER_DOT void pack_pairs(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
+  constexpr int64_t kBlock = 256;
+  alignas(64) bf16 rounded[kBlock];
+  for (int64_t begin = 0; begin < depth; begin += kBlock) {
+    const int64_t count = std::min(kBlock, depth - begin), present = std::min(count, inputs - begin);
+    for (int64_t r = 0; r < rows; ++r) {
+      const float* row = x + r * x_stride + begin;
+      for (int64_t k = 0; k < present; ++k) rounded[k] = float_to_bf16(row[k]);
+      if (present < count) rounded[present] = 0;
+      uint32_t* pairs = static_cast<uint32_t*>(out) + begin / 2 * rows + r;
+      for (int64_t k = 0; k < count / 2; ++k) {
+        pairs[k * rows] = static_cast<uint32_t>(rounded[2 * k]) | static_cast<uint32_t>(rounded[2 * k + 1]) << 16;
+      }
+    }
+  }
+}
+
+// The outputs of a panel that exist, one bit each.
+__mmask16 existing(int64_t outputs) {
+  return static_cast<__mmask16>(outputs >= kPanel ? 0xffff : (1 << outputs) - 1);
+}
+
+template <int kRows, int kPanels>
+ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
+  const bf16* w = static_cast<const bf16*>(tile.weights) + panel * tile.panel_stride;
+  const uint32_t* x = static_cast<const uint32_t*>(tile.x);
+  constexpr int64_t kPair = 2 * kPanel;  // weights of one pair of inputs: 64 bytes
+  const int64_t panel_ahead = tile.panel_stride / kPair * tile.prefetch_step;
+  const char* next = tile.prefetch + panel * panel_ahead;
+
+  __m512 sum[kPanels][kRows];
+  __mmask16 mask[kPanels];
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) {
+    const int64_t output = (panel + p) * kPanel;
+    mask[p] = existing(tile.outputs - output);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      sum[p][r] = tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output)
+                                 : _mm512_setzero_ps();
+    }
+  }
+  for (int64_t pair = 0; pair < tile.depth / 2; ++pair) {
+    __m512bh weights[kPanels];
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      _mm_prefetch(next + p * panel_ahead, _MM_HINT_T1);
+      weights[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + p * tile.panel_stride));
+    }
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const __m512bh inputs = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[r])));
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) sum[p][r] = _mm512_dpbf16_ps(sum[p][r], weights[p], inputs);
+    }
+    next += tile.prefetch_step;
+    w += kPair;
+    x += kRows;
+  }
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      _mm512_mask_storeu_ps(tile.y + r * tile.y_stride + (panel + p) * kPanel, mask[p], sum[p][r]);
+    }
+  }
+}
+
+// Two panels share each input that is loaded; four keep the sums of few rows from waiting for each other.
+template <int kRows>
+void dot_rows(const GemmTile& tile) {
+  constexpr int kPanels = kRows <= 2 ? 4 : 2;
+  int64_t panel = 0;
+  for (; panel + kPanels <= tile.panels; panel += kPanels) dot_tile<kRows, kPanels>(tile, panel);
+  for (; panel < tile.panels; ++panel) dot_tile<kRows, 1>(tile, panel);
+}
+
+template <int kRows = 1>
+void dot_tiles(const GemmTile& tile) {
+  if (tile.rows == kRows) return dot_rows<kRows>(tile);
+  if constexpr (kRows < kMostRows) dot_tiles<kRows + 1>(tile);
+}
+
+}  // namespace
+
+void fill_gemm_dot(Kernels& kernels) {
+  kernels.gemm_bf16 = {.tile_rows = kMostRows,
+                       .stream_rows = kMostRows,
+                       .input_bytes = sizeof(bf16),
+                       .pack = pack_pairs,
+                       .tile = dot_tiles<>};
+}
+
+}  // namespace espalier
+
+#else
+
+namespace espalier {
+void fill_gemm_dot(Kernels&) {}
+}  // namespace espalier
+
+#endif
