@@ -6,12 +6,13 @@
 namespace espalier {
 namespace {
 
-constexpr int64_t kRowsPerTask = 32;
+// Rows of one task: they share what is read of the past, so few only where threads would have nothing to do.
+constexpr int64_t kMostRowsPerTask = 32, kFewestRowsPerTask = 4;
 
 struct Job {
   int64_t head_tasks_before;  // (segment, KV head) tasks of the segments before
   int64_t row_tasks_before;   // (segment, KV head, rows) tasks of the segments before
-  int64_t row_tiles;
+  int64_t rows_per_task, row_tiles;
   float* prepared;  // [Hk][prepared_floats]
   int64_t prepared_floats;
 };
@@ -25,9 +26,13 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
   std::vector<Job> jobs;
   int64_t head_tasks = 0, row_tasks = 0, scratch_floats = 0;
   for (const SegmentRows& segment : segments) {
-    const int64_t tiles = (segment.rows + kRowsPerTask - 1) / kRowsPerTask;
+    // Two tasks for a thread, or more.
+    const int64_t wanted_tiles = (2 * pool.size() + heads_kv - 1) / heads_kv;
+    const int64_t rows_per_task =
+        std::clamp((segment.rows + wanted_tiles - 1) / wanted_tiles, kFewestRowsPerTask, kMostRowsPerTask);
+    const int64_t tiles = (segment.rows + rows_per_task - 1) / rows_per_task;
     const int64_t floats = (mechanism.prepared_floats(segment) + kPanel - 1) / kPanel * kPanel;
-    jobs.push_back({head_tasks, row_tasks, tiles, scratch.floats(floats * heads_kv), floats});
+    jobs.push_back({head_tasks, row_tasks, rows_per_task, tiles, scratch.floats(floats * heads_kv), floats});
     head_tasks += heads_kv;
     row_tasks += heads_kv * tiles;
     scratch_floats = std::max(scratch_floats, mechanism.scratch_floats(segment));
@@ -45,8 +50,8 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
     while (task < jobs[s].row_tasks_before) --s;
     const int64_t own = task - jobs[s].row_tasks_before;
     const int head = static_cast<int>(own / jobs[s].row_tiles);
-    const int64_t begin = own % jobs[s].row_tiles * kRowsPerTask;
-    const int64_t end = std::min(segments[s].rows, begin + kRowsPerTask);
+    const int64_t begin = own % jobs[s].row_tiles * jobs[s].rows_per_task;
+    const int64_t end = std::min(segments[s].rows, begin + jobs[s].rows_per_task);
     mechanism.attend(kernels, segments[s], head, begin, end, jobs[s].prepared + head * jobs[s].prepared_floats,
                      worker_scratch + worker * scratch_floats);
   };

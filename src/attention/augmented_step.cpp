@@ -72,7 +72,7 @@ class Augmented : public Mechanism {
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    int64_t part = segment.rows + shape_.dim_v;
+    int64_t part = segment.rows + outputs();
     if (local_) part = std::max(part, local_->scratch_floats(segment));
     if (global_) part = std::max(part, global_->scratch_floats(segment));
     return part + row_floats();
@@ -84,29 +84,26 @@ class Augmented : public Mechanism {
       if (local_) {
         local_->attend(kernels, segment, kv_head, row, row + 1, prepared, memory);
       } else {
-        for_heads(segment, kv_head, row, [&](int, float* out) { std::fill(out, out + shape_.dim_v, 0.0f); });
+        std::fill_n(output_of(segment, shape_, kv_head, 0, row), outputs(), 0.0f);
       }
       if (global_) add_global(kernels, segment, kv_head, row, prepared, scratch);
       if (filter_.taps() > 0) {
         const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(memory));
-        for_heads(segment, kv_head, row, [&](int h, float* out) {
-          filter_.add(kernels, all, kv_head * shape_.heads_per_kv() + h, shape_.dim_v, memory + segment.rows, out);
-        });
+        const int heads = shape_.heads_per_kv();
+        filter_.add(kernels, all, kv_head * heads, heads, shape_.dim_v, memory + segment.rows,
+                    output_of(segment, shape_, kv_head, 0, row));
       }
     }
   }
 
  private:
+  // Floats of one row's output for the query heads of one KV head.
+  int64_t outputs() const { return int64_t{shape_.heads_per_kv()} * shape_.dim_v; }
   // The output of one row for all query heads of all KV heads: the global part writes here.
   int64_t row_floats() const { return int64_t{shape_.heads} * shape_.dim_v; }
 
   float* global_prepared(const SegmentRows& segment, float* prepared) const {
     return prepared + (local_ ? local_->prepared_floats(segment) : 0);
-  }
-
-  template <class Body>
-  void for_heads(const SegmentRows& segment, int kv_head, int64_t row, Body&& body) const {
-    for (int h = 0; h < shape_.heads_per_kv(); ++h) body(h, output_of(segment, shape_, kv_head, h, row));
   }
 
   void add_global(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t row, const float* prepared,
@@ -116,9 +113,8 @@ class Augmented : public Mechanism {
     aside.out_stride = 0;  // one row
     global_->attend(kernels, aside, kv_head, row, row + 1, global_prepared(segment, const_cast<float*>(prepared)),
                     scratch + row_floats());
-    for_heads(segment, kv_head, row, [&](int h, float* out) {
-      kernels.add_scaled(output_of(aside, shape_, kv_head, h, row), alpha_, shape_.dim_v, out);
-    });
+    kernels.add_scaled(output_of(aside, shape_, kv_head, 0, row), alpha_, outputs(),
+                       output_of(segment, shape_, kv_head, 0, row));
   }
 
   AttentionShape shape_;

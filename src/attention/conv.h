@@ -25,9 +25,10 @@ class ConvFilter {
     return {"conv.weight", {shape.heads, taps_}, Init::kZero};
   }
   void load(std::vector<float> weight) { weight_ = std::move(weight); }
-  // out += the filtered v of query head `head` (counted over all heads) at the node's position; `all` is its whole
-  // path, `sum` [Dv] scratch.
-  void add(const Kernels& kernels, const VisibleRows& all, int head, int64_t dim_v, float* sum, float* out) const;
+  // out [heads, Dv] += the filtered v of query heads [first_head, first_head + heads), which share a KV head, at the
+  // node's position; `all` is its whole path, `sums` [heads, Dv] scratch.
+  void add(const Kernels& kernels, const VisibleRows& all, int first_head, int heads, int64_t dim_v, float* sums,
+           float* out) const;
 
  private:
   int64_t taps_;

@@ -3,12 +3,12 @@
 
 namespace espalier {
 
-void ConvFilter::add(const Kernels& kernels, const VisibleRows& all, int head, int64_t dim_v, float* sum,
-                     float* out) const {
+void ConvFilter::add(const Kernels& kernels, const VisibleRows& all, int first_head, int heads, int64_t dim_v,
+                     float* sums, float* out) const {
   const VisibleRows rows = all.range(all.position() + 1 - taps_, all.position() + 1);
-  std::fill(sum, sum + dim_v, 0.0f);
-  rows.weighted_sum(kernels, weight_.data() + (head + 1) * taps_ - rows.count(), sum);
-  kernels.add(out, sum, dim_v, out);
+  std::fill(sums, sums + heads * dim_v, 0.0f);
+  rows.weighted_sum(kernels, weight_.data() + (first_head + 1) * taps_ - rows.count(), taps_, heads, sums);
+  kernels.add(out, sums, heads * dim_v, out);
 }
 
 namespace {
@@ -30,16 +30,15 @@ class Conv : public Mechanism {
   void load(const std::vector<std::vector<float>>& values) override { filter_.load(values[0]); }
   int64_t prepared_floats(const SegmentRows&) const override { return 0; }
   void prepare(const Kernels&, const SegmentRows&, int, float*) const override {}
-  int64_t scratch_floats(const SegmentRows& segment) const override { return segment.rows + shape_.dim_v; }
+  int64_t scratch_floats(const SegmentRows& segment) const override { return segment.rows + int64_t{shape_.heads_per_kv()} * shape_.dim_v; }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, const float*,
               float* scratch) const override {
     for (int64_t row = begin; row < end; ++row) {
       const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(scratch));
-      for (int h = 0; h < shape_.heads_per_kv(); ++h) {
-        float* out = output_of(segment, shape_, kv_head, h, row);
-        std::fill(out, out + shape_.dim_v, 0.0f);
-        filter_.add(kernels, all, kv_head * shape_.heads_per_kv() + h, shape_.dim_v, scratch + segment.rows, out);
-      }
+      const int heads = shape_.heads_per_kv();
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      std::fill(out, out + heads * shape_.dim_v, 0.0f);
+      filter_.add(kernels, all, kv_head * heads, heads, shape_.dim_v, scratch + segment.rows, out);
     }
   }
 

@@ -90,10 +90,10 @@ class FlashLocal : public FlashPart {
           const float positive = std::max(own[j], 0.0f);
           own[j] = positive * positive;
         }
-        float* out = output_of(segment, shape_, kv_head, h, row);
-        std::fill(out, out + shape_.dim_v, 0.0f);
-        visible.weighted_sum(kernels, own, out);
       }
+      float* out = output_of(segment, shape_, kv_head, 0, row);
+      std::fill(out, out + shape_.heads_per_kv() * shape_.dim_v, 0.0f);
+      visible.weighted_sum(kernels, scratch.scores, scratch.window, shape_.heads_per_kv(), out);
     }
   }
 
@@ -131,12 +131,12 @@ class FlashGlobal : public FlashPart {
     make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return Scratch::floats(segment, shape_, group_) + shape_.dim_k;
+    return Scratch::floats(segment, shape_, group_) + shape_.heads_per_kv() * int64_t{shape_.dim_k};
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* memory) const override {
     const Scratch scratch(segment, shape_, group_, memory);
-    float* unit = memory + Scratch::floats(segment, shape_, group_);  // [Dk] q^
+    float* unit = memory + Scratch::floats(segment, shape_, group_);  // [heads][Dk] q^
     const float* steps = prepared + fresh_panels_floats(segment);
     for (int64_t row = begin; row < end; ++row) {
       const VisibleRows all(segment, kv_head, row, scratch.path);
@@ -145,15 +145,27 @@ class FlashGlobal : public FlashPart {
       const QueryHeads queries(segment, shape_.heads_per_kv(), kv_head, row, shape_.dim_k);
       normalised_scores(kernels, visible, queries, prepared, scratch);
       const float* fold = fold_for(segment, kv_head, all.position(), steps);
-      for (int h = 0; h < shape_.heads_per_kv(); ++h) {
-        float* out = output_of(segment, shape_, kv_head, h, row);
-        std::fill(out, out + shape_.dim_v, 0.0f);
-        kernels.scale(queries.q[h], inverse_norm(squares_of(queries.q[h], shape_.dim_k)), shape_.dim_k, unit);
-        if (closed > group_) kernels.weighted_sum(unit, fold, shape_.dim_k, shape_.dim_v, shape_.dim_v, out);
-        visible.weighted_sum(kernels, scratch.scores + h * scratch.window, out);
-        const float divisor = count_ ? static_cast<float>(std::max(closed, group_)) : 1.0f;
-        for (int64_t c = 0; c < shape_.dim_v; ++c) out[c] /= divisor;
+      const int heads = shape_.heads_per_kv();
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      std::fill(out, out + heads * shape_.dim_v, 0.0f);
+      if (closed > group_) {
+        for (int h = 0; h < heads; ++h) {
+          const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
+          kernels.scale(queries.q[h], inverse, shape_.dim_k, unit + h * shape_.dim_k);
+        }
+        kernels.weighted_sum({.weights = unit,
+                              .weight_stride = shape_.dim_k,
+                              .queries = heads,
+                              .rows = fold,
+                              .count = shape_.dim_k,
+                              .row_stride = shape_.dim_v,
+                              .dim = shape_.dim_v,
+                              .out = out,
+                              .out_stride = shape_.dim_v});
       }
+      visible.weighted_sum(kernels, scratch.scores, scratch.window, heads, out);
+      const float divisor = count_ ? static_cast<float>(std::max(closed, group_)) : 1.0f;
+      for (int64_t c = 0; c < heads * int64_t{shape_.dim_v}; ++c) out[c] /= divisor;
     }
   }
 

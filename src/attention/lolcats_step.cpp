@@ -88,9 +88,10 @@ class Lolcats : public Mechanism {
     for (int64_t row = begin; row < end; ++row) {
       const VisibleRows all(segment, kv_head, row, scratch.path);
       attend_row(kernels, segment, kv_head, row, all, prepared, scratch);
-      for (int h = 0; options_.taps > 0 && h < shape_.heads_per_kv(); ++h) {
-        filter_.add(kernels, all, kv_head * shape_.heads_per_kv() + h, shape_.dim_v, scratch.conv,
-                    output_of(segment, shape_, kv_head, h, row));
+      if (options_.taps > 0) {
+        const int heads = shape_.heads_per_kv();
+        filter_.add(kernels, all, kv_head * heads, heads, shape_.dim_v, scratch.conv,
+                    output_of(segment, shape_, kv_head, 0, row));
       }
     }
   }
@@ -109,16 +110,18 @@ class Lolcats : public Mechanism {
       scores = take(heads * window);
       sink_scores = take(heads * kPanel);
       temporary = take(heads * kPanel);
-      features = take(owner.features_);
+      features = take(heads * owner.features_);
       projected = take(owner.shape_.dim_k);
-      conv = take(owner.shape_.dim_v);
+      conv = take(heads * owner.shape_.dim_v);
+      denominators = take(heads);
     }
     int64_t floats = 0, window;
     int32_t* path;                       // [R]
     float* scores;                       // [heads][window]
     float* sink_scores;                  // [heads][16]
     float* temporary;                    // [heads][16]
-    float *features, *projected, *conv;  // [M], [F], [Dv]
+    float *features, *projected, *conv;  // [heads][M], [F], [heads][Dv]
+    float* denominators;                 // [heads]
   };
 
   // Sink keys as one panel [Dk][16], then sink values [16][Dv].
@@ -148,7 +151,8 @@ class Lolcats : public Mechanism {
   void hedgehog(const Kernels& kernels, const float* x, const float* weight, float* projected, float* features) const {
     const int64_t dim = shape_.dim_k;
     std::fill(projected, projected + dim, 0.0f);
-    kernels.weighted_sum(x, weight, dim, dim, dim, projected);
+    kernels.weighted_sum(
+        {.weights = x, .rows = weight, .count = dim, .row_stride = dim, .dim = dim, .out = projected});
     for (const int64_t half : {int64_t{0}, dim}) {
       const float sum = kernels.exp_sum(projected, kernels.max(projected, dim), dim, features + half);
       for (int64_t f = half; f < half + dim; ++f) features[f] = std::max(features[f] / sum, kMinFeature);
@@ -172,21 +176,36 @@ class Lolcats : public Mechanism {
     const bool folded = options_.linear && window_begin > options_.sinks;
     const float* fold = folded ? fold_for(segment, kv_head, all.position(), sinks + sink_floats()) : nullptr;
     const float weight = static_cast<float>(options_.older_weight(window_begin));
+    float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+    std::fill(out, out + heads * shape_.dim_v, 0.0f);
+    const auto add_rows = [&](const float* weights, int64_t weight_stride, const float* rows, int64_t count) {
+      kernels.weighted_sum({.weights = weights,
+                            .weight_stride = weight_stride,
+                            .queries = heads,
+                            .rows = rows,
+                            .count = count,
+                            .row_stride = shape_.dim_v,
+                            .dim = shape_.dim_v,
+                            .out = out,
+                            .out_stride = shape_.dim_v});
+    };
+    // Each sum, numerator and denominator, runs over older rows, then sinks, then the window.
     for (int h = 0; h < heads; ++h) {
       float* scores = scratch.scores + h * scratch.window;
       float* sink_scores = scratch.sink_scores + h * kPanel;
       kernels.scale(scores, factor, window.count(), scores);
       kernels.scale(sink_scores, factor, visible_sinks, sink_scores);
       const float maximum = std::max(kernels.max(scores, window.count()), kernels.max(sink_scores, visible_sinks));
-      float* out = output_of(segment, shape_, kv_head, h, row);
-      std::fill(out, out + shape_.dim_v, 0.0f);
       float denominator = 0.0f;
-      if (folded) denominator = add_linear(kernels, queries.q[h], kv_head * heads + h, {fold, weight}, scratch, out);
+      if (folded) denominator = older_features(kernels, queries.q[h], kv_head * heads + h, {fold, weight}, scratch, h);
       denominator += kernels.exp_sum(sink_scores, maximum, visible_sinks, sink_scores);
-      kernels.weighted_sum(sink_scores, sinks + kPanel * dim, visible_sinks, shape_.dim_v, shape_.dim_v, out);
-      denominator += kernels.exp_sum(scores, maximum, window.count(), scores);
-      window.weighted_sum(kernels, scores, out);
-      for (int64_t c = 0; c < shape_.dim_v; ++c) out[c] /= denominator;
+      scratch.denominators[h] = denominator + kernels.exp_sum(scores, maximum, window.count(), scores);
+    }
+    if (folded) add_rows(scratch.features, features_, fold, features_);
+    if (visible_sinks > 0) add_rows(scratch.sink_scores, kPanel, sinks + kPanel * dim, visible_sinks);
+    window.weighted_sum(kernels, scratch.scores, scratch.window, heads, out);
+    for (int h = 0; h < heads; ++h) {
+      for (int64_t c = 0; c < shape_.dim_v; ++c) out[h * shape_.dim_v + c] /= scratch.denominators[h];
     }
   }
 
@@ -195,16 +214,17 @@ class Lolcats : public Mechanism {
     float weight;  // c
   };
 
-  // out += c e^{tau + u.q} phi(q).S; returns c e^{tau + u.q} phi(q).z.
-  float add_linear(const Kernels& kernels, const float* q, int head, Older older, const Scratch& scratch,
-                   float* out) const {
+  // The weights of the fold's rows for one query, c e^{tau + u.q} phi(q), to scratch.features[h]; returns their
+  // product with z.
+  float older_features(const Kernels& kernels, const float* q, int head, Older older, const Scratch& scratch,
+                       int h) const {
     const int64_t dim = shape_.dim_k;
+    float* features = scratch.features + h * features_;
     float gate = tau_[static_cast<size_t>(head)] + kernels.dot(u_.data() + head * dim, q, dim);
     kernels.exp_sum(&gate, 0.0f, 1, &gate);
-    hedgehog(kernels, q, feature_q_.data() + head * dim * dim, scratch.projected, scratch.features);
-    kernels.scale(scratch.features, gate * older.weight, features_, scratch.features);
-    kernels.weighted_sum(scratch.features, older.fold, features_, shape_.dim_v, shape_.dim_v, out);
-    return kernels.dot(scratch.features, older.fold + features_ * shape_.dim_v, features_);
+    hedgehog(kernels, q, feature_q_.data() + head * dim * dim, scratch.projected, features);
+    kernels.scale(features, gate * older.weight, features_, features);
+    return kernels.dot(features, older.fold + features_ * shape_.dim_v, features_);
   }
 
   AttentionShape shape_;

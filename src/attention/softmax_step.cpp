@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 
 #include "attention/softmax.h"
@@ -21,50 +22,96 @@ class Softmax : public Mechanism {
     make_fresh_panels(segment, kv_head, prepared);
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + shape_.heads_per_kv() * (kTile + kPanel + shape_.dim_v + 2);
+    return segment.rows + kMostQueries * (kTile + kPanel + 2 * int64_t{shape_.dim_v} + 2);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
-    for (int64_t row = begin; row < end; ++row) attend_row(kernels, segment, kv_head, row, prepared, scratch);
+    const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    for (int64_t row = begin; row < end; row += together) {
+      attend_rows(kernels, segment, kv_head, row, std::min(end, row + together), prepared, scratch);
+    }
   }
 
  private:
-  void attend_row(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t row, const float* prepared,
-                  float* scratch) const {
-    const int heads = shape_.heads_per_kv();
+  // Queries that go over a tile of the past together.
+  static constexpr int kQueriesTogether = 12, kMostQueries = std::max(kQueriesTogether, kMaxHeadsPerKv);
+
+  // Sums of some queries over the tiles so far. Tiles begin at multiples of kTile whoever looks, so the sums are the
+  // same for a query alone.
+  struct Running {
+    float *scores, *temporary;  // [queries][kTile], [queries][16]
+    float *out, *partial;       // [queries][Dv]
+    float *maximum, *sum;       // [queries]
+
+    Running from(int query, int64_t dim_v) const {
+      return {scores, temporary, out + query * dim_v, partial, maximum + query, sum + query};
+    }
+  };
+
+  void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                   const float* prepared, float* scratch) const {
+    const int heads = shape_.heads_per_kv(), queries = static_cast<int>(end - begin) * heads;
     const int64_t dim_v = shape_.dim_v;
-    const float factor = 1.0f / std::sqrt(static_cast<float>(shape_.dim_k));
     int32_t* path = reinterpret_cast<int32_t*>(scratch);
-    float* scores = scratch + segment.rows;       // [heads][kTile]
-    float* temporary = scores + heads * kTile;    // [heads][16]
-    float* partial = temporary + heads * kPanel;  // [heads][Dv], then maxima and sums [heads] each
-    float* maximum = partial + heads * dim_v;
-    float* sum = maximum + heads;
-    const QueryHeads queries(segment, heads, kv_head, row, shape_.dim_k);
-    const VisibleRows all(segment, kv_head, row, path);
-    for (int64_t tile = 0; tile <= all.position(); tile += kTile) {
-      const VisibleRows rows = all.range(tile, tile + kTile);
-      rows.scores(kernels, queries.q, heads, prepared, temporary, scores, kTile);
-      for (int h = 0; h < heads; ++h) {
-        float* own = scores + h * kTile;
-        kernels.scale(own, factor, rows.count(), own);
-        const float tile_maximum = kernels.max(own, rows.count());
-        const float tile_sum = kernels.exp_sum(own, tile_maximum, rows.count(), own);
-        float* out = output_of(segment, shape_, kv_head, h, row);
-        float* sums = tile == 0 ? out : partial + h * dim_v;
-        std::fill(sums, sums + dim_v, 0.0f);
-        rows.weighted_sum(kernels, own, sums);
-        if (tile == 0) {
-          maximum[h] = tile_maximum;
-          sum[h] = tile_sum;
-        } else {
-          merge(kernels, tile_maximum, tile_sum, sums, maximum[h], sum[h], out);
-        }
+    Running all{};
+    all.scores = scratch + segment.rows;
+    all.temporary = all.scores + queries * kTile;
+    all.out = all.temporary + queries * kPanel;
+    all.partial = all.out + queries * dim_v;
+    all.maximum = all.partial + queries * dim_v;
+    all.sum = all.maximum + queries;
+
+    const float* q[kMostQueries];
+    for (int64_t row = begin; row < end; ++row) {
+      const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
+      std::copy(own.q, own.q + heads, q + (row - begin) * heads);
+    }
+    // Tiles that all these rows see whole; then each row's others.
+    const int64_t shared = segment.chain ? segment.position(begin) + 1 : segment.state->length();
+    int64_t tile = 0;
+    {
+      const VisibleRows first(segment, kv_head, begin, path);
+      for (; tile + kTile <= shared; tile += kTile) {
+        add_tile(kernels, first.range(tile, tile + kTile), q, queries, prepared, all);
       }
     }
-    for (int h = 0; h < heads; ++h) {
-      float* out = output_of(segment, shape_, kv_head, h, row);
-      for (int64_t c = 0; c < dim_v; ++c) out[c] /= sum[h];
+    const int64_t own_tiles = tile;
+    for (int64_t row = begin; row < end; ++row) {
+      const int first_query = static_cast<int>(row - begin) * heads;
+      const Running own = all.from(first_query, dim_v);
+      const VisibleRows visible(segment, kv_head, row, path);
+      for (tile = own_tiles; tile <= visible.position(); tile += kTile) {
+        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, prepared, own);
+      }
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      for (int64_t i = 0; i < heads * dim_v; ++i) out[i] = own.out[i] / own.sum[i / dim_v];
+    }
+  }
+
+  void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries,
+                const float* prepared, const Running& running) const {
+    const float factor = 1.0f / std::sqrt(static_cast<float>(shape_.dim_k));
+    const int64_t dim_v = shape_.dim_v;
+    const bool first = rows.begin() == 0;
+    float maximum[kMostQueries], sum[kMostQueries];
+    rows.scores(kernels, q, queries, prepared, running.temporary, running.scores, kTile);
+    for (int i = 0; i < queries; ++i) {
+      float* own = running.scores + i * kTile;
+      kernels.scale(own, factor, rows.count(), own);
+      maximum[i] = kernels.max(own, rows.count());
+      sum[i] = kernels.exp_sum(own, maximum[i], rows.count(), own);
+    }
+    float* sums = first ? running.out : running.partial;
+    std::fill(sums, sums + queries * dim_v, 0.0f);
+    rows.weighted_sum(kernels, running.scores, kTile, queries, sums);
+    for (int i = 0; i < queries; ++i) {
+      if (first) {
+        running.maximum[i] = maximum[i];
+        running.sum[i] = sum[i];
+      } else {
+        merge(kernels, maximum[i], sum[i], sums + i * dim_v, running.maximum[i], running.sum[i],
+              running.out + i * dim_v);
+      }
     }
   }
 

@@ -71,25 +71,25 @@ void VisibleRows::each_panel(const float* fresh_panels, Panel&& panel) const {
   }
 }
 
-void VisibleRows::scores(const Kernels& kernels, const float* const* q, int heads, const float* fresh_panels,
+void VisibleRows::scores(const Kernels& kernels, const float* const* q, int queries, const float* fresh_panels,
                          float* temporary, float* scores, int64_t stride) const {
   struct Panel {
     const Kernels& kernels;
     const float* const* q;
-    int heads;
+    int queries;
     int64_t dim;
     float *temporary, *scores;
     int64_t stride;
 
-    void start(const float* keys) const { kernels.panel_scores(q, heads, keys, dim, temporary, kPanel); }
+    void start(const float* keys) const { kernels.panel_scores(q, queries, keys, dim, temporary, kPanel); }
     void take(int64_t lane, int64_t j, int64_t count) const {
-      for (int h = 0; h < heads; ++h) {
-        const float* from = temporary + h * kPanel + lane;
-        std::copy(from, from + count, scores + h * stride + j);
+      for (int i = 0; i < queries; ++i) {
+        const float* from = temporary + i * kPanel + lane;
+        std::copy(from, from + count, scores + i * stride + j);
       }
     }
   };
-  each_panel(fresh_panels, Panel{kernels, q, heads, segment_.state->layout().dim_k, temporary, scores, stride});
+  each_panel(fresh_panels, Panel{kernels, q, queries, segment_.state->layout().dim_k, temporary, scores, stride});
 }
 
 void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels, float* squares) const {
@@ -107,25 +107,38 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
   each_panel(fresh_panels, Panel{kernels, segment_.state->layout().dim_k, squares, {}});
 }
 
-void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, float* out) const {
+void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
+                               float* out) const {
   const LayerState& state = *segment_.state;
   const int64_t dim = state.layout().dim_v;
+  WeightedSum sum{.weights = weights,
+                  .weight_stride = weight_stride,
+                  .queries = queries,
+                  .rows = nullptr,
+                  .count = 0,
+                  .row_stride = dim,
+                  .dim = dim,
+                  .out = out,
+                  .out_stride = dim};
   const int64_t committed_end = std::min(end_, base());
-  for (int64_t position = begin_; position < committed_end;) {
-    const int64_t run = std::min(committed_end - position, state.v_run(position));
-    kernels.weighted_sum(weights + position - begin_, state.v_row(kv_head_, position), run, dim, dim, out);
-    position += run;
+  for (int64_t position = begin_; position < committed_end; position += sum.count) {
+    sum.weights = weights + position - begin_;
+    sum.rows = state.v_row(kv_head_, position);
+    sum.count = std::min(committed_end - position, state.v_run(position));
+    kernels.weighted_sum(sum);
   }
   const int64_t fresh = std::max(begin_, base());
   if (fresh >= end_) return;
-  const float* v = segment_.v + kv_head_ * dim;
+  sum.weights = weights + fresh - begin_;
+  sum.count = end_ - fresh;
+  sum.rows = segment_.v + kv_head_ * dim;
+  sum.row_stride = segment_.kv_stride;
   if (path_) {
-    kernels.weighted_gather(weights + fresh - begin_, v, path_ + fresh - base(), end_ - fresh, segment_.kv_stride, dim,
-                            out);
+    sum.index = path_ + fresh - base();
   } else {
-    kernels.weighted_sum(weights + fresh - begin_, v + (fresh - base()) * segment_.kv_stride, end_ - fresh,
-                         segment_.kv_stride, dim, out);
+    sum.rows += (fresh - base()) * segment_.kv_stride;
   }
+  kernels.weighted_sum(sum);
 }
 
 }  // namespace espalier

@@ -27,12 +27,13 @@ class VisibleRows {
   int64_t begin() const { return begin_; }
   int64_t count() const { return end_ - begin_; }
 
-  // scores[h * stride + j] = q_h . k at position begin + j, for the query heads of the KV head. `temporary` holds
-  // heads_per_kv * 16 floats.
-  void scores(const Kernels& kernels, const float* const* q, int heads, const float* fresh_panels, float* temporary,
+  // scores[i * stride + j] = q_i . k at position begin + j, for `queries` queries of the KV head. `temporary` holds
+  // queries * 16 floats.
+  void scores(const Kernels& kernels, const float* const* q, int queries, const float* fresh_panels, float* temporary,
               float* scores, int64_t stride) const;
-  // out[c] = fma(weights[j], v[begin + j][c], out[c]), j ascending.
-  void weighted_sum(const Kernels& kernels, const float* weights, float* out) const;
+  // out_i[c] = fma(weights_i[j], v[begin + j][c], out_i[c]), j ascending, for `queries` queries: weights
+  // [queries][count()], weight_stride apart, out [queries][Dv] without gaps.
+  void weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries, float* out) const;
   // squares[j] = |k at begin + j|^2.
   void key_squares(const Kernels& kernels, const float* fresh_panels, float* squares) const;
 

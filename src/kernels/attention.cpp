@@ -22,12 +22,22 @@ void scores_of(const float* const* q, const float* panel, int64_t dim, float* sc
   for (int r = 0; r < kRows; ++r) store(acc[r], scores + r * score_stride);
 }
 
+// Rows at once: enough sums for the multiply-adds not to wait for each other, few enough to stay in registers.
+inline constexpr int kMostRows = kParts == 1 ? 12 : 6;
+
+template <int kRows = kMostRows>
+void scores_of_rest(const float* const* q, int count, const float* panel, int64_t dim, float* scores,
+                    int64_t score_stride) {
+  if (count == kRows) return scores_of<kRows>(q, panel, dim, scores, score_stride);
+  if constexpr (kRows > 1) scores_of_rest<kRows - 1>(q, count, panel, dim, scores, score_stride);
+}
+
 void panel_scores(const float* const* q, int count, const float* panel, int64_t dim, float* scores,
                   int64_t score_stride) {
-  for (; count >= 4; count -= 4, q += 4, scores += 4 * score_stride) scores_of<4>(q, panel, dim, scores, score_stride);
-  if (count == 3) scores_of<3>(q, panel, dim, scores, score_stride);
-  if (count == 2) scores_of<2>(q, panel, dim, scores, score_stride);
-  if (count == 1) scores_of<1>(q, panel, dim, scores, score_stride);
+  for (; count >= kMostRows; count -= kMostRows, q += kMostRows, scores += kMostRows * score_stride) {
+    scores_of<kMostRows>(q, panel, dim, scores, score_stride);
+  }
+  scores_of_rest(q, count, panel, dim, scores, score_stride);
 }
 
 void panel_squares(const float* panel, int64_t dim, float* sums) {
@@ -39,46 +49,65 @@ void panel_squares(const float* panel, int64_t dim, float* sums) {
   store(acc, sums);
 }
 
-// out over kWidth panels of columns, rows given by row(j).
-template <int kWidth, class Row>
-HWY_INLINE void weighted_columns(const float* weights, int64_t count, float* out, Row row) {
-  V16 acc[kWidth];
-  for (int c = 0; c < kWidth; ++c) acc[c] = load(out + c * 16);
-  for (int64_t j = 0; j < count; ++j) {
-    const V16 weight = broadcast(weights[j]);
-    const float* values = row(j);
-    for (int c = 0; c < kWidth; ++c) acc[c] = fma(weight, load(values + c * 16), acc[c]);
+// kQueries queries over kWidth panels of columns from c on, so that each value that is read serves them all.
+template <int kQueries, int kWidth, class Row>
+HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t c, Row row) {
+  const float* weights = s.weights + query * s.weight_stride;
+  float* out = s.out + query * s.out_stride + c;
+  V16 acc[kQueries][kWidth];
+  for (int q = 0; q < kQueries; ++q) {
+    for (int w = 0; w < kWidth; ++w) acc[q][w] = load(out + q * s.out_stride + w * 16);
   }
-  for (int c = 0; c < kWidth; ++c) store(acc[c], out + c * 16);
+  for (int64_t j = 0; j < s.count; ++j) {
+    const float* values = row(j) + c;
+    for (int w = 0; w < kWidth; ++w) {
+      const V16 value = load(values + w * 16);
+      for (int q = 0; q < kQueries; ++q) acc[q][w] = fma(broadcast(weights[q * s.weight_stride + j]), value, acc[q][w]);
+    }
+  }
+  for (int q = 0; q < kQueries; ++q) {
+    for (int w = 0; w < kWidth; ++w) store(acc[q][w], out + q * s.out_stride + w * 16);
+  }
+}
+
+template <int kQueries, class Row>
+HWY_INLINE void weighted_queries(const WeightedSum& s, int64_t query, Row row) {
+  constexpr int kWidth = kParts == 1 ? 4 : 2;
+  int64_t c = 0;
+  for (; c + 16 * kWidth <= s.dim; c += 16 * kWidth) weighted_columns<kQueries, kWidth>(s, query, c, row);
+  for (; c + 16 <= s.dim; c += 16) weighted_columns<kQueries, 1>(s, query, c, row);
+  if (c == s.dim) return;
+  for (int q = 0; q < kQueries; ++q) {
+    const float* weights = s.weights + (query + q) * s.weight_stride;
+    float* out = s.out + (query + q) * s.out_stride + c;
+    V16 acc = load_tail(out, s.dim - c, 0.0f);
+    for (int64_t j = 0; j < s.count; ++j) acc = fma(broadcast(weights[j]), load_tail(row(j) + c, s.dim - c, 0.0f), acc);
+    store_tail(acc, out, s.dim - c);
+  }
 }
 
 template <class Row>
-HWY_INLINE void weighted_rows(const float* weights, int64_t count, int64_t dim, float* out, Row row) {
-  int64_t c = 0;
-  const auto shifted = [&](int64_t j) { return row(j) + c; };
-  for (; c + 64 <= dim; c += 64) weighted_columns<4>(weights, count, out + c, shifted);
-  for (; c + 16 <= dim; c += 16) weighted_columns<1>(weights, count, out + c, shifted);
-  if (c < dim) {
-    V16 acc = load_tail(out + c, dim - c, 0.0f);
-    for (int64_t j = 0; j < count; ++j) acc = fma(broadcast(weights[j]), load_tail(row(j) + c, dim - c, 0.0f), acc);
-    store_tail(acc, out + c, dim - c);
+HWY_INLINE void weighted_rows(const WeightedSum& s, Row row) {
+  int64_t query = 0;
+  if constexpr (kParts == 1) {
+    for (; query + 6 <= s.queries; query += 6) weighted_queries<6>(s, query, row);
   }
+  for (; query + 3 <= s.queries; query += 3) weighted_queries<3>(s, query, row);
+  for (; query < s.queries; ++query) weighted_queries<1>(s, query, row);
 }
 
-void weighted_sum(const float* weights, const float* rows, int64_t count, int64_t row_stride, int64_t dim, float* out) {
-  weighted_rows(weights, count, dim, out, [&](int64_t j) { return rows + j * row_stride; });
-}
-
-void weighted_gather(const float* weights, const float* rows, const int32_t* index, int64_t count, int64_t row_stride,
-                     int64_t dim, float* out) {
-  weighted_rows(weights, count, dim, out, [&](int64_t j) { return rows + index[j] * row_stride; });
+void weighted_sum(const WeightedSum& s) {
+  if (s.index) {
+    weighted_rows(s, [&](int64_t j) { return s.rows + s.index[j] * s.row_stride; });
+  } else {
+    weighted_rows(s, [&](int64_t j) { return s.rows + j * s.row_stride; });
+  }
 }
 
 void fill_attention_table(Kernels& kernels) {
   kernels.panel_scores = panel_scores;
   kernels.panel_squares = panel_squares;
   kernels.weighted_sum = weighted_sum;
-  kernels.weighted_gather = weighted_gather;
 }
 
 }  // namespace HWY_NAMESPACE

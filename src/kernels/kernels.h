@@ -46,6 +46,20 @@ struct Gemm {
   void (*tile)(const GemmTile&);
 };
 
+// out_q[c] = fma(weights_q[j], rows[j][c], out_q[c]), j ascending, for all queries q: starts from what `out` holds.
+struct WeightedSum {
+  const float* weights;       // [queries][count], weight_stride apart
+  int64_t weight_stride = 0;  // these strides do not matter when there is one query
+  int64_t queries = 1;
+  const float* rows;               // row j at rows + j * row_stride,
+  const int32_t* index = nullptr;  // or, when given, at rows + index[j] * row_stride
+  int64_t count;
+  int64_t row_stride;
+  int64_t dim;
+  float* out;  // [queries][dim], out_stride apart
+  int64_t out_stride = 0;
+};
+
 struct Kernels {
   Isa isa;
 
@@ -78,19 +92,13 @@ struct Kernels {
   double (*log_sum_exp)(const float* x, int64_t n);
 
   // --- kernels/attention.cpp
-  // scores[i, lane] = sum_d q[i][d] * panel[d, lane]: count <= 8 rows against one panel [dim, 16],
+  // scores[i, lane] = sum_d q[i][d] * panel[d, lane]: count rows against one panel [dim, 16],
   // d ascending. scores rows are score_stride floats apart.
   void (*panel_scores)(const float* const* q, int count, const float* panel, int64_t dim, float* scores,
                        int64_t score_stride);
   // sums[lane] = sum_d panel[d, lane]^2, d ascending: the squared lengths of 16 keys.
   void (*panel_squares)(const float* panel, int64_t dim, float* sums);
-  // out[c] = fma(weights[j], rows[j][c], out[c]), j ascending over count rows that are row_stride floats
-  // apart, c over dim. Starts from what `out` holds.
-  void (*weighted_sum)(const float* weights, const float* rows, int64_t count, int64_t row_stride, int64_t dim,
-                       float* out);
-  // The same over scattered rows: rows[index[j]].
-  void (*weighted_gather)(const float* weights, const float* rows, const int32_t* index, int64_t count,
-                          int64_t row_stride, int64_t dim, float* out);
+  void (*weighted_sum)(const WeightedSum&);
 };
 
 // The sets that this processor can run, kScalar first, fastest last.

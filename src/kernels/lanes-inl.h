@@ -28,6 +28,7 @@ namespace HWY_NAMESPACE {
 #if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SSE4
 
 // No fused multiply-add in hardware: plain lanes.
+inline constexpr int kParts = 16;
 struct V16 {
   float lane[16];
 };
@@ -92,7 +93,7 @@ using U = hn::RebindToUnsigned<F>;
 using I = hn::RebindToSigned<F>;
 using Part = hn::Vec<F>;
 inline constexpr int kPartLanes = static_cast<int>(hn::MaxLanes(F()));
-inline constexpr int kParts = 16 / kPartLanes;
+inline constexpr int kParts = 16 / kPartLanes;  // registers of a vector
 
 struct V16 {
   Part part[kParts];

@@ -129,17 +129,17 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
   for (const int64_t dim : {1, 7, 16, 20, 64, 65}) {
     Random random(static_cast<uint64_t>(dim));
     const std::vector<float> panel = normal(random, dim * kPanel), rows = normal(random, 40 * (dim + 3));
-    const std::vector<float> queries = normal(random, 8 * dim), weights = normal(random, 40);
+    const std::vector<float> queries = normal(random, 29 * dim), weights = normal(random, 11 * 43);
     std::vector<int32_t> index;
     for (int i = 0; i < 40; ++i) index.push_back(static_cast<int32_t>(random.below(40)));
     std::vector<float> all_first;
     for (const Isa isa : supported_isas()) {
       const Kernels& k = kernels_for(isa);
       std::vector<float> all;
-      for (int count = 1; count <= 8; ++count) {
+      for (int count = 1; count <= 29; ++count) {
         std::vector<const float*> q;
         for (int i = 0; i < count; ++i) q.push_back(queries.data() + i * dim);
-        std::vector<float> scores(8 * 20, 77.0f);
+        std::vector<float> scores(29 * 20, 77.0f);
         k.panel_scores(q.data(), count, panel.data(), dim, scores.data(), 20);
         for (int i = 0; i < count; ++i) {
           for (int lane = 0; lane < kPanel; ++lane) {
@@ -159,20 +159,36 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
         ASSERT_EQ(squares[lane], sum);
       }
       for (const int64_t count : {0, 1, 3, 4, 5, 39}) {
-        std::vector<float> out(static_cast<size_t>(dim + 1), 0.5f), gathered = out;
-        k.weighted_sum(weights.data(), rows.data(), count, dim + 3, dim, out.data());
-        k.weighted_gather(weights.data(), rows.data(), index.data(), count, dim + 3, dim, gathered.data());
-        for (int64_t c = 0; c < dim; ++c) {
-          float sum = 0.5f, scattered = 0.5f;
-          for (int64_t j = 0; j < count; ++j) {
-            sum = std::fma(weights[j], rows[j * (dim + 3) + c], sum);
-            scattered = std::fma(weights[j], rows[index[j] * (dim + 3) + c], scattered);
+        for (int64_t queries = 1; queries <= 11; ++queries) {
+          const int64_t out_stride = dim + 1;
+          std::vector<float> out(static_cast<size_t>(queries * out_stride), 0.5f), gathered = out;
+          WeightedSum sum{.weights = weights.data(),
+                          .weight_stride = 43,
+                          .queries = queries,
+                          .rows = rows.data(),
+                          .count = count,
+                          .row_stride = dim + 3,
+                          .dim = dim,
+                          .out = out.data(),
+                          .out_stride = out_stride};
+          k.weighted_sum(sum);
+          sum.index = index.data();
+          sum.out = gathered.data();
+          k.weighted_sum(sum);
+          for (int64_t q = 0; q < queries; ++q) {
+            for (int64_t c = 0; c < dim; ++c) {
+              float expected = 0.5f, scattered = 0.5f;
+              for (int64_t j = 0; j < count; ++j) {
+                expected = std::fma(weights[q * 43 + j], rows[j * (dim + 3) + c], expected);
+                scattered = std::fma(weights[q * 43 + j], rows[index[j] * (dim + 3) + c], scattered);
+              }
+              ASSERT_EQ(out[q * out_stride + c], expected) << isa_name(isa) << " dim " << dim << " count " << count;
+              ASSERT_EQ(gathered[q * out_stride + c], scattered) << isa_name(isa) << " dim " << dim;
+            }
+            ASSERT_EQ(out[q * out_stride + dim], 0.5f);
+            ASSERT_EQ(gathered[q * out_stride + dim], 0.5f);
           }
-          ASSERT_EQ(out[c], sum) << isa_name(isa) << " dim " << dim << " count " << count;
-          ASSERT_EQ(gathered[c], scattered) << isa_name(isa) << " dim " << dim << " count " << count;
         }
-        ASSERT_EQ(out[dim], 0.5f);
-        ASSERT_EQ(gathered[dim], 0.5f);
       }
     }
   }
