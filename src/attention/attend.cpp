@@ -9,10 +9,13 @@ namespace {
 // Rows of one task: they share what is read of the past, so few only where threads would have nothing to do.
 constexpr int64_t kMostRowsPerTask = 32, kFewestRowsPerTask = 4;
 
+// Up to so much is prepared sooner than other threads hear of it.
+constexpr int64_t kFewPreparedFloats = 16384;
+
 struct Job {
   int64_t head_tasks_before;  // (segment, KV head) tasks of the segments before
   int64_t row_tasks_before;   // (segment, KV head, rows) tasks of the segments before
-  int64_t rows_per_task, row_tiles;
+  int64_t rows_per_task;
   float* prepared;  // [Hk][prepared_floats]
   int64_t prepared_floats;
 };
@@ -24,7 +27,7 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
   const Arena::Mark mark = scratch.mark();
   const int heads_kv = mechanism.layout().heads_kv;
   std::vector<Job> jobs;
-  int64_t head_tasks = 0, row_tasks = 0, scratch_floats = 0;
+  int64_t head_tasks = 0, row_tasks = 0, prepared_floats = 0, scratch_floats = 0;
   for (const SegmentRows& segment : segments) {
     // Two tasks for a thread, or more.
     const int64_t wanted_tiles = (2 * pool.size() + heads_kv - 1) / heads_kv;
@@ -32,9 +35,10 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
         std::clamp((segment.rows + wanted_tiles - 1) / wanted_tiles, kFewestRowsPerTask, kMostRowsPerTask);
     const int64_t tiles = (segment.rows + rows_per_task - 1) / rows_per_task;
     const int64_t floats = (mechanism.prepared_floats(segment) + kPanel - 1) / kPanel * kPanel;
-    jobs.push_back({head_tasks, row_tasks, rows_per_task, tiles, scratch.floats(floats * heads_kv), floats});
+    jobs.push_back({head_tasks, row_tasks, rows_per_task, scratch.floats(floats * heads_kv), floats});
     head_tasks += heads_kv;
     row_tasks += heads_kv * tiles;
+    prepared_floats += floats * heads_kv;
     scratch_floats = std::max(scratch_floats, mechanism.scratch_floats(segment));
   }
   scratch_floats = (scratch_floats + kPanel - 1) / kPanel * kPanel;
@@ -49,13 +53,18 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
     size_t s = jobs.size() - 1;
     while (task < jobs[s].row_tasks_before) --s;
     const int64_t own = task - jobs[s].row_tasks_before;
-    const int head = static_cast<int>(own / jobs[s].row_tiles);
-    const int64_t begin = own % jobs[s].row_tiles * jobs[s].rows_per_task;
+    // Neighbours in time work on different heads: their reads of the past overlap.
+    const int head = static_cast<int>(own % heads_kv);
+    const int64_t begin = own / heads_kv * jobs[s].rows_per_task;
     const int64_t end = std::min(segments[s].rows, begin + jobs[s].rows_per_task);
     mechanism.attend(kernels, segments[s], head, begin, end, jobs[s].prepared + head * jobs[s].prepared_floats,
                      worker_scratch + worker * scratch_floats);
   };
-  pool.run(head_tasks, prepare);
+  if (prepared_floats <= kFewPreparedFloats) {
+    for (int64_t task = 0; task < head_tasks; ++task) prepare(task, 0);
+  } else {
+    pool.run(head_tasks, prepare);
+  }
   pool.run(row_tasks, compute);
   scratch.release(mark);
 }

@@ -30,7 +30,9 @@ class Conv : public Mechanism {
   void load(const std::vector<std::vector<float>>& values) override { filter_.load(values[0]); }
   int64_t prepared_floats(const SegmentRows&) const override { return 0; }
   void prepare(const Kernels&, const SegmentRows&, int, float*) const override {}
-  int64_t scratch_floats(const SegmentRows& segment) const override { return segment.rows + int64_t{shape_.heads_per_kv()} * shape_.dim_v; }
+  int64_t scratch_floats(const SegmentRows& segment) const override {
+    return segment.rows + int64_t{shape_.heads_per_kv()} * shape_.dim_v;
+  }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, const float*,
               float* scratch) const override {
     for (int64_t row = begin; row < end; ++row) {

@@ -151,8 +151,7 @@ class Lolcats : public Mechanism {
   void hedgehog(const Kernels& kernels, const float* x, const float* weight, float* projected, float* features) const {
     const int64_t dim = shape_.dim_k;
     std::fill(projected, projected + dim, 0.0f);
-    kernels.weighted_sum(
-        {.weights = x, .rows = weight, .count = dim, .row_stride = dim, .dim = dim, .out = projected});
+    kernels.weighted_sum({.weights = x, .rows = weight, .count = dim, .row_stride = dim, .dim = dim, .out = projected});
     for (const int64_t half : {int64_t{0}, dim}) {
       const float sum = kernels.exp_sum(projected, kernels.max(projected, dim), dim, features + half);
       for (int64_t f = half; f < half + dim; ++f) features[f] = std::max(features[f] / sum, kMinFeature);

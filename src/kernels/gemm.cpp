@@ -116,7 +116,7 @@ void pack_bf16(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, i
 template <int kRows, int kPanels>
 void tile_f32(const GemmTile& tile, int64_t panel) {
   const float* w = static_cast<const float*>(tile.weights) + panel * tile.panel_stride;
-  const float* x = static_cast<const float*>(tile.x);
+  const float* x = static_cast<const float*>(tile.x) + tile.begin * kRows;
   const char* next = tile.prefetch;
   V16 acc[kPanels][kRows];
   load_tile(tile, panel, acc);
@@ -131,7 +131,7 @@ void tile_f32(const GemmTile& tile, int64_t panel) {
 template <int kRows, int kPanels>
 void tile_bf16(const GemmTile& tile, int64_t panel) {
   const uint16_t* w = static_cast<const uint16_t*>(tile.weights) + panel * tile.panel_stride;
-  const float* x = static_cast<const float*>(tile.x);
+  const float* x = static_cast<const float*>(tile.x) + tile.begin * kRows;
   const char* next = tile.prefetch;
   V16 acc[kPanels][kRows];
   load_tile(tile, panel, acc);
@@ -181,10 +181,18 @@ ESPALIER_GEMM(gemm_bf16, tile_bf16)
 #undef ESPALIER_TILES
 
 void fill_gemm_table(Kernels& kernels) {
-  kernels.gemm_f32 = {
-      .tile_rows = 6, .stream_rows = 3, .input_bytes = sizeof(float), .pack = pack_f32, .tile = gemm_f32};
-  kernels.gemm_bf16 = {
-      .tile_rows = 6, .stream_rows = 3, .input_bytes = sizeof(float), .pack = pack_bf16, .tile = gemm_bf16};
+  kernels.gemm_f32 = {.tile_rows = 6,
+                      .stream_rows = 3,
+                      .input_bytes = sizeof(float),
+                      .packed_depth = [](int64_t inputs) { return inputs; },
+                      .pack = pack_f32,
+                      .tile = gemm_f32};
+  kernels.gemm_bf16 = {.tile_rows = 6,
+                       .stream_rows = 3,
+                       .input_bytes = sizeof(float),
+                       .packed_depth = [](int64_t inputs) { return (inputs + 1) / 2 * 2; },
+                       .pack = pack_bf16,
+                       .tile = gemm_bf16};
 }
 
 }  // namespace HWY_NAMESPACE

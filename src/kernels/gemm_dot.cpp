@@ -17,22 +17,26 @@ namespace {
 
 constexpr int kMostRows = 12;  // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
 
-// out [depth / 2][rows][2], the pairs of one input after the other's.
-ESPALIER_DOT void pack_pairs(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
-  constexpr int64_t kBlock = 256;
-  alignas(64) bf16 rounded[kBlock];
-  for (int64_t begin = 0; begin < depth; begin += kBlock) {
-    const int64_t count = std::min(kBlock, depth - begin), present = std::min(count, inputs - begin);
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* row = x + r * x_stride + begin;
-      for (int64_t k = 0; k < present; ++k) rounded[k] = float_to_bf16(row[k]);
-      if (present < count) rounded[present] = 0;
-      uint32_t* pairs = static_cast<uint32_t*>(out) + begin / 2 * rows + r;
-      for (int64_t k = 0; k < count / 2; ++k) {
-        pairs[k * rows] = static_cast<uint32_t>(rounded[2 * k]) | static_cast<uint32_t>(rounded[2 * k + 1]) << 16;
-      }
-    }
+// An odd number of cache lines, so that the rows of a tile do not meet in the same sets of the cache.
+int64_t packed_depth(int64_t inputs) {
+  constexpr int64_t kLine = 64 / sizeof(bf16);
+  return ((inputs + kLine - 1) / kLine | 1) * kLine;
+}
+
+// out [rows][depth]
+ESPALIER_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
+  for (int64_t r = 0; r < rows; ++r) {
+    const float* row = x + r * x_stride;
+    bf16* rounded = static_cast<bf16*>(out) + r * depth;
+    for (int64_t k = 0; k < inputs; ++k) rounded[k] = float_to_bf16(row[k]);
+    if (inputs % 2 == 1) rounded[inputs] = 0;
   }
+}
+
+// An input pair of row r for all lanes. Three rows share a pointer: it, one and two strides on are
+// single addresses.
+ESPALIER_DOT inline __m512bh pair_of_row(const char* const* third, int r, int64_t stride) {
+  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(*reinterpret_cast<const int*>(third[r / 3] + r % 3 * stride)));
 }
 
 // The outputs of a panel that exist, one bit each.
@@ -43,7 +47,11 @@ __mmask16 existing(int64_t outputs) {
 template <int kRows, int kPanels>
 ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   const bf16* w = static_cast<const bf16*>(tile.weights) + panel * tile.panel_stride;
-  const uint32_t* x = static_cast<const uint32_t*>(tile.x);
+  const int64_t x_stride = tile.x_depth * static_cast<int64_t>(sizeof(bf16));
+  const char* x[(kRows + 2) / 3];
+  for (int i = 0; i < (kRows + 2) / 3; ++i) {
+    x[i] = static_cast<const char*>(tile.x) + 3 * i * x_stride + tile.begin * static_cast<int64_t>(sizeof(bf16));
+  }
   constexpr int64_t kPair = 2 * kPanel;  // weights of one pair of inputs: 64 bytes
   const int64_t panel_ahead = tile.panel_stride / kPair * tile.prefetch_step;
   const char* next = tile.prefetch + panel * panel_ahead;
@@ -56,8 +64,8 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
     mask[p] = existing(tile.outputs - output);
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      sum[p][r] = tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output)
-                                 : _mm512_setzero_ps();
+      sum[p][r] =
+          tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
     }
   }
   for (int64_t pair = 0; pair < tile.depth / 2; ++pair) {
@@ -69,13 +77,14 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
     }
 #pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
-      const __m512bh inputs = reinterpret_cast<__m512bh>(_mm512_set1_epi32(static_cast<int>(x[r])));
+      const __m512bh inputs = pair_of_row(x, r, x_stride);
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) sum[p][r] = _mm512_dpbf16_ps(sum[p][r], weights[p], inputs);
     }
     next += tile.prefetch_step;
     w += kPair;
-    x += kRows;
+#pragma GCC unroll 4
+    for (int i = 0; i < (kRows + 2) / 3; ++i) x[i] += 2 * sizeof(bf16);
   }
 #pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
@@ -107,7 +116,8 @@ void fill_gemm_dot(Kernels& kernels) {
   kernels.gemm_bf16 = {.tile_rows = kMostRows,
                        .stream_rows = kMostRows,
                        .input_bytes = sizeof(bf16),
-                       .pack = pack_pairs,
+                       .packed_depth = packed_depth,
+                       .pack = pack_rows,
                        .tile = dot_tiles<>};
 }
 

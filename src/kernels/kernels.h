@@ -21,10 +21,12 @@ inline constexpr int kPanel = 16;
 // One tile of a product: a few rows against one or more panels.
 //   y[r, o] = sum_k x[r, k] * w[o, k]
 struct GemmTile {
-  const void* x;         // what Gemm::pack made of these rows
+  const void* x;         // what Gemm::pack made of these rows,
+  int64_t x_depth;       // with this depth
+  int64_t begin;         // the first input of this part
   int64_t rows;          // 1..Gemm::tile_rows
-  const void* weights;   // the first input of the first panel, see kernels/packed_matrix.h
-  int64_t depth;         // K: how many inputs, a part of the panel's when `continues`; even for bf16
+  const void* weights;   // input `begin` of the first panel, see kernels/packed_matrix.h
+  int64_t depth;         // how many inputs; even for bf16
   int64_t panels;        // how many panels side by side
   int64_t panel_stride;  // weights from one panel to the next
   int64_t outputs;       // outputs from the first panel on that exist; the last panel may be partial
@@ -40,8 +42,9 @@ struct Gemm {
   int64_t tile_rows;    // most rows of a tile
   int64_t stream_rows;  // up to so many rows, one call takes all panels of a task, in the order of memory
   int64_t input_bytes;  // of one input of one packed row
-  // Rows side by side for tiles: x [rows, inputs], rows x_stride apart, to out [depth][rows] (bf16 pairs:
-  // [depth / 2][rows][2]), rounded to the weight type, zero from `inputs` on.
+  int64_t (*packed_depth)(int64_t inputs);  // inputs that a packed row has room for
+  // What tiles want of some rows: x [rows, inputs], rows x_stride apart, rounded to the weight type, with a zero where
+  // the weights have an input more; as [depth][rows] or [rows][depth], as the tile function reads it.
   void (*pack)(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out);
   void (*tile)(const GemmTile&);
 };

@@ -24,7 +24,7 @@ constexpr int64_t kPartBytes = 12 << 10;
 constexpr int64_t kBandTiles = 16;
 constexpr int64_t kLine = 64;  // bytes of a cache line
 // How far ahead of a stream of weights memory is asked for.
-constexpr int64_t kAheadBytes = 6 << 10;
+constexpr int64_t kAheadBytes = 4 << 10;
 
 const Gemm& gemm_of(const Kernels& kernels, WeightType type) {
   return type == WeightType::kBf16 ? kernels.gemm_bf16 : kernels.gemm_f32;
@@ -33,7 +33,7 @@ const Gemm& gemm_of(const Kernels& kernels, WeightType type) {
 // Rows cut into tiles of nearly equal height, packed one tile after the other.
 struct PackedRows {
   const Gemm* gemm;
-  int64_t rows, depth;  // depth: K, rounded up to even for bf16
+  int64_t rows, depth;
   int64_t tiles;
   std::byte* data;
 
@@ -113,19 +113,22 @@ struct Panels {
 void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows& out) {
   const PackedMatrix& weights = *panels.weights;
   const int64_t bytes = panel_bytes(weights.inputs(), weights.type());
-  const int64_t input_bytes = bytes / x.depth;  // 16 weights
+  const int64_t depth = weights.type() == WeightType::kBf16 ? (weights.inputs() + 1) / 2 * 2 : weights.inputs();
+  const int64_t input_bytes = bytes / depth;  // 16 weights
   const Gemm& gemm = *x.gemm;
   const int64_t last_panel = panels_of(weights.outputs()) - 1;
-  GemmTile tile{.panel_stride = x.depth * kPanel,
+  GemmTile tile{.x_depth = x.depth,
+                .panel_stride = depth * kPanel,
                 .y_stride = out.y_stride,
                 .prefetch = reinterpret_cast<const char*>(weights.data()),
                 .prefetch_step = 0};
-  const auto run = [&](int64_t row_tile, int64_t panel, int64_t count, int64_t begin, int64_t depth) {
+  const auto run = [&](int64_t row_tile, int64_t panel, int64_t count, int64_t begin, int64_t end) {
     const int64_t row = x.tile_begin(row_tile);
     tile.rows = x.tile_rows(row_tile);
-    tile.x = x.tile_data(row_tile) + begin * tile.rows * gemm.input_bytes;
+    tile.x = x.tile_data(row_tile);
+    tile.begin = begin;
     tile.weights = weights.data() + panel * bytes + begin * input_bytes;
-    tile.depth = depth;
+    tile.depth = end - begin;
     tile.panels = count;
     tile.outputs = weights.outputs() - panel * kPanel;
     tile.y = out.y + row * out.y_stride + panel * kPanel;
@@ -135,11 +138,11 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
   if (x.rows <= gemm.stream_rows) {
     tile.prefetch = reinterpret_cast<const char*>(weights.data()) + panels.begin * bytes + kAheadBytes;
     tile.prefetch_step = kLine;
-    return run(0, panels.begin, panels.end - panels.begin, 0, x.depth);
+    return run(0, panels.begin, panels.end - panels.begin, 0, depth);
   }
 
   const int64_t parts = (bytes + kPartBytes - 1) / kPartBytes;
-  const auto part_begin = [&](int64_t part) { return x.depth / 2 * part / parts * 2; };
+  const auto part_begin = [&](int64_t part) { return depth / 2 * part / parts * 2; };
   for (int64_t band = 0; band < x.tiles; band += kBandTiles) {
     const int64_t band_end = std::min(x.tiles, band + kBandTiles);
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
@@ -148,9 +151,9 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
       tile.prefetch = reinterpret_cast<const char*>(weights.data()) + (asks ? panel + 1 : panel) * bytes;
       tile.prefetch_step = asks ? kLine / (band_end - band) : 0;
       for (int64_t part = 0; part < parts; ++part) {
-        const int64_t begin = part_begin(part), end = part + 1 == parts ? x.depth : part_begin(part + 1);
+        const int64_t begin = part_begin(part), end = part + 1 == parts ? depth : part_begin(part + 1);
         for (int64_t row_tile = band; row_tile < band_end; ++row_tile) {
-          run(row_tile, panel, 1, begin, end - begin);
+          run(row_tile, panel, 1, begin, end);
           tile.prefetch += (end - begin) * input_bytes / kLine * tile.prefetch_step;
         }
       }
@@ -168,10 +171,10 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
   const Gemm& gemm = gemm_of(kernels, weights[0]->type());
   PackedRows packed{.gemm = &gemm,
                     .rows = rows,
-                    .depth = weights[0]->type() == WeightType::kBf16 ? (inputs + 1) / 2 * 2 : inputs,
+                    .depth = gemm.packed_depth(inputs),
                     .tiles = (rows + gemm.tile_rows - 1) / gemm.tile_rows,
                     .data = nullptr};
-  packed.data = reinterpret_cast<std::byte*>(scratch.floats(rows * packed.depth * gemm.input_bytes / 4));
+  packed.data = reinterpret_cast<std::byte*>(scratch.floats((rows * packed.depth * gemm.input_bytes + 3) / 4));
   const auto pack = [&](int64_t tile, int) {
     gemm.pack(x + packed.tile_begin(tile) * x_stride, x_stride, packed.tile_rows(tile), inputs, packed.depth,
               packed.tile_data(tile));
