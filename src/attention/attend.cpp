@@ -66,6 +66,11 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
     pool.run(head_tasks, prepare);
   }
   pool.run(row_tasks, compute);
+  if (mechanism.finishes()) {
+    for (const SegmentRows& segment : segments) {
+      for (int64_t r = 0; r < segment.rows; ++r) mechanism.finish(kernels, segment.out + r * segment.out_stride);
+    }
+  }
   scratch.release(mark);
 }
 

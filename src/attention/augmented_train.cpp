@@ -1,6 +1,8 @@
 #include <ATen/ATen.h>
 
+#include "attention/additive_train.h"
 #include "attention/augmented.h"
+#include "attention/flash.h"
 #include "attention/mechanisms_train.h"
 
 namespace espalier {
@@ -8,38 +10,51 @@ namespace {
 
 class TrainAugmented : public TrainMechanism {
  public:
-  TrainAugmented(const AttentionSpec& spec, const AttentionShape& shape) {
+  TrainAugmented(const AttentionSpec& spec, const AttentionShape& shape, bool fixed_alpha) : fixed_alpha_(fixed_alpha) {
     const std::string group = "group=" + spec.value("group", "64");
-    const std::string local = spec.value("local", "blocked");
+    const std::string local = spec.value("local", "blocked"), global = spec.value("global", "flash_global");
     if (local != "none") {
       local_ = make_train_flash_local(AttentionSpec::parse("flash_local(" + group + ",local=" + local + ")"), shape);
     }
-    if (spec.value("global", "flash_global") != "none") {
+    if (global == "flash_global") {
       const std::string scale = ",scale=" + spec.value("scale", "count");
       global_ = make_train_flash_global(AttentionSpec::parse("flash_global(" + group + scale + ")"), shape);
+    } else if (global != "none") {
+      global_ = make_train_closed_groups(AttentionSpec::parse(global), shape,
+                                         spec.integer("group", 64, kMinGroup, kMaxGroup));
     }
     taps_ = spec.value("taps", "32") != "0";
   }
 
-  at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                      const std::vector<at::Tensor>& parameters) const override {
+  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                 const std::vector<at::Tensor>& parameters) const override {
     at::Tensor sum;
     const auto add = [&](const at::Tensor& part) { sum = sum.defined() ? sum + part : part; };
-    if (local_) add(local_->parallel(q, k, v, {}));
-    if (global_) add(parameters[0] * global_->parallel(q, k, v, {}));
+    if (local_) add(local_->mix(q, k, v, {}));
+    if (global_) {
+      const auto first = parameters.begin() + (fixed_alpha_ ? 0 : 1), last = parameters.end() - (taps_ ? 1 : 0);
+      const at::Tensor part = global_->mix(q, k, v, {first, last});
+      add(fixed_alpha_ ? part : parameters[0] * part);
+    }
     if (taps_) add(train_conv(v, parameters.back()));
     return sum;
   }
 
+  at::Tensor finish(const at::Tensor& mixed) const override { return global_ ? global_->finish(mixed) : mixed; }
+
  private:
   std::unique_ptr<TrainMechanism> local_, global_;
-  bool taps_;
+  bool fixed_alpha_, taps_;
 };
 
 }  // namespace
 
 std::unique_ptr<TrainMechanism> make_train_augmented(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<TrainAugmented>(spec, shape);
+  return std::make_unique<TrainAugmented>(spec, shape, false);
+}
+
+std::unique_ptr<TrainMechanism> make_train_flash(const AttentionSpec& spec, const AttentionShape& shape) {
+  return std::make_unique<TrainAugmented>(flash_as_augmented(spec), shape, true);
 }
 
 }  // namespace espalier

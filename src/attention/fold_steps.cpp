@@ -24,24 +24,42 @@ void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const S
   const LayerState& state = *segment.state;
   const StateLayout& layout = state.layout();
   const float* previous = state.fold(kv_head);
-  std::vector<float> k_row(static_cast<size_t>(layout.dim_k));
+  std::vector<float> k(static_cast<size_t>(layout.block * layout.dim_k)),
+      v(static_cast<size_t>(layout.block * layout.dim_v));
   const int64_t count = layout.fold_floats == 0 ? 0 : borders(segment);
   for (int64_t step = 0; step < count; ++step) {
     float* fold = steps + step * layout.fold_floats;
     std::copy(previous, previous + layout.fold_floats, fold);
-    const int64_t begin = state.fold_end() + step * layout.block;
-    for (int64_t position = std::max(begin, layout.sinks); position < begin + layout.block; ++position) {
+    const int64_t end = state.fold_end() + (step + 1) * layout.block;
+    const int64_t begin = std::min(end, std::max(end - layout.block, layout.sinks));
+    for (int64_t position = begin; position < end; ++position) {
+      float* k_row = k.data() + (position - begin) * layout.dim_k;
+      float* v_row = v.data() + (position - begin) * layout.dim_v;
       if (position < state.length()) {
-        state.copy_k_row(kv_head, position, k_row.data());
-        mechanism.fold_row(kernels, kv_head, k_row.data(), state.v_row(kv_head, position), fold);
+        state.copy_k_row(kv_head, position, k_row);
+        std::copy_n(state.v_row(kv_head, position), layout.dim_v, v_row);
       } else {
         const int64_t offset = (position - state.length()) * segment.kv_stride;
-        mechanism.fold_row(kernels, kv_head, segment.k + offset + int64_t{kv_head} * layout.dim_k,
-                           segment.v + offset + int64_t{kv_head} * layout.dim_v, fold);
+        std::copy_n(segment.k + offset + int64_t{kv_head} * layout.dim_k, layout.dim_k, k_row);
+        std::copy_n(segment.v + offset + int64_t{kv_head} * layout.dim_v, layout.dim_v, v_row);
       }
     }
+    mechanism.fold_rows(kernels, kv_head, begin, end - begin, k.data(), v.data(), fold);
     previous = fold;
   }
+}
+
+void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, int64_t count, const float* v,
+                        int64_t dim_v, float* fold) {
+  kernels.weighted_sum({.weights = columns,
+                        .weight_stride = count,
+                        .queries = features,
+                        .rows = v,
+                        .count = count,
+                        .row_stride = dim_v,
+                        .dim = dim_v,
+                        .out = fold,
+                        .out_stride = dim_v});
 }
 
 const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps) {

@@ -15,4 +15,9 @@ void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const S
 // The fold that a node at `position` reads.
 const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps);
 
+// fold [features][Dv] += phi_j v_j^T for j = 0, 1, … < count in turn; columns [features][count] holds phi, v
+// [count][Dv].
+void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, int64_t count, const float* v,
+                        int64_t dim_v, float* fold);
+
 }  // namespace espalier

@@ -5,6 +5,15 @@
 
 namespace espalier {
 
+at::Tensor TrainMechanism::finish(const at::Tensor& mixed) const {
+  return mixed;
+}
+
+at::Tensor TrainMechanism::parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                                    const std::vector<at::Tensor>& parameters) const {
+  return finish(mix(q, k, v, parameters));
+}
+
 at::Tensor grouped(const at::Tensor& x, int64_t group) {
   const int64_t tokens = x.size(2), groups = (tokens + group - 1) / group;
   const at::Tensor padded = groups * group == tokens ? x : at::constant_pad_nd(x, {0, 0, 0, groups * group - tokens});

@@ -130,12 +130,16 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
   const int64_t folded = fold_end();
   ++length_;
   if (layout_.fold_floats == 0 || fold_end() == folded) return;
-  std::vector<float> k_row(static_cast<size_t>(layout_.dim_k));
+  const int64_t begin = std::min(fold_end(), std::max(folded, layout_.sinks)), count = fold_end() - begin;
+  std::vector<float> k_rows(static_cast<size_t>(count * layout_.dim_k)),
+      v_rows(static_cast<size_t>(count * layout_.dim_v));
   for (int head = 0; head < layout_.heads_kv; ++head) {
-    for (int64_t position = std::max(folded, layout_.sinks); position < fold_end(); ++position) {
-      copy_k_row(head, position, k_row.data());
-      mechanism.fold_row(kernels, head, k_row.data(), v_row(head, position), fold_.data() + head * layout_.fold_floats);
+    for (int64_t row = 0; row < count; ++row) {
+      copy_k_row(head, begin + row, k_rows.data() + row * layout_.dim_k);
+      std::copy_n(v_row(head, begin + row), layout_.dim_v, v_rows.data() + row * layout_.dim_v);
     }
+    mechanism.fold_rows(kernels, head, begin, count, k_rows.data(), v_rows.data(),
+                        fold_.data() + head * layout_.fold_floats);
   }
 }
 

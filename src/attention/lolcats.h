@@ -26,9 +26,6 @@ namespace espalier {
 std::unique_ptr<Mechanism> make_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<Mechanism> make_window(const AttentionSpec& spec, const AttentionShape& shape);
 
-// The least value of a feature.
-inline constexpr float kMinFeature = 1e-12f;
-
 struct LolcatsOptions {
   int64_t group, sinks, taps;
   bool linear;

@@ -5,6 +5,7 @@
 #include "attention/conv.h"
 #include "attention/flash.h"
 #include "attention/fold_steps.h"
+#include "attention/hedgehog.h"
 #include "attention/visible_rows.h"
 
 namespace espalier {
@@ -61,14 +62,18 @@ class Lolcats : public Mechanism {
   }
 
   // Fold: S [M][Dv], then z [M].
-  void fold_row(const Kernels& kernels, int kv_head, const float* k, const float* v, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int kv_head, int64_t, int64_t count, const float* k, const float* v,
+                 float* fold) const override {
     const int64_t dim = shape_.dim_k;
-    std::vector<float> memory(static_cast<size_t>(features_ + dim));
-    hedgehog(kernels, k, feature_k_.data() + kv_head * dim * dim, memory.data() + features_, memory.data());
-    for (int64_t m = 0; m < features_; ++m) {
-      kernels.add_scaled(v, memory[static_cast<size_t>(m)], shape_.dim_v, fold + m * shape_.dim_v);
+    float* z = fold + features_ * shape_.dim_v;
+    std::vector<float> columns(static_cast<size_t>(features_ * count)), phi(static_cast<size_t>(features_));
+    for (int64_t row = 0; row < count; ++row) {
+      hedgehog(kernels, k + row * dim, {feature_k_.data() + kv_head * dim * dim, dim, dim}, phi.data());
+      for (int64_t m = 0; m < features_; ++m)
+        columns[static_cast<size_t>(m * count + row)] = phi[static_cast<size_t>(m)];
+      kernels.add(z, phi.data(), features_, z);
     }
-    kernels.add(fold + features_ * shape_.dim_v, memory.data(), features_, fold + features_ * shape_.dim_v);
+    add_outer_products(kernels, columns.data(), features_, count, v, shape_.dim_v, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {
@@ -111,17 +116,16 @@ class Lolcats : public Mechanism {
       sink_scores = take(heads * kPanel);
       temporary = take(heads * kPanel);
       features = take(heads * owner.features_);
-      projected = take(owner.shape_.dim_k);
       conv = take(heads * owner.shape_.dim_v);
       denominators = take(heads);
     }
     int64_t floats = 0, window;
-    int32_t* path;                       // [R]
-    float* scores;                       // [heads][window]
-    float* sink_scores;                  // [heads][16]
-    float* temporary;                    // [heads][16]
-    float *features, *projected, *conv;  // [heads][M], [F], [heads][Dv]
-    float* denominators;                 // [heads]
+    int32_t* path;           // [R]
+    float* scores;           // [heads][window]
+    float* sink_scores;      // [heads][16]
+    float* temporary;        // [heads][16]
+    float *features, *conv;  // [heads][M], [heads][Dv]
+    float* denominators;     // [heads]
   };
 
   // Sink keys as one panel [Dk][16], then sink values [16][Dv].
@@ -144,18 +148,6 @@ class Lolcats : public Mechanism {
       const float* v_row = segment.v + offset + int64_t{kv_head} * shape_.dim_v;
       for (int d = 0; d < shape_.dim_k; ++d) sinks[d * kPanel + p] = k_row[d];
       std::copy(v_row, v_row + shape_.dim_v, v + p * shape_.dim_v);
-    }
-  }
-
-  // features = max([softmax(x W), softmax(-x W)], 1e-12); projected [F] is scratch.
-  void hedgehog(const Kernels& kernels, const float* x, const float* weight, float* projected, float* features) const {
-    const int64_t dim = shape_.dim_k;
-    std::fill(projected, projected + dim, 0.0f);
-    kernels.weighted_sum({.weights = x, .rows = weight, .count = dim, .row_stride = dim, .dim = dim, .out = projected});
-    for (const int64_t half : {int64_t{0}, dim}) {
-      const float sum = kernels.exp_sum(projected, kernels.max(projected, dim), dim, features + half);
-      for (int64_t f = half; f < half + dim; ++f) features[f] = std::max(features[f] / sum, kMinFeature);
-      if (half == 0) kernels.scale(projected, -1.0f, dim, projected);
     }
   }
 
@@ -221,7 +213,7 @@ class Lolcats : public Mechanism {
     float* features = scratch.features + h * features_;
     float gate = tau_[static_cast<size_t>(head)] + kernels.dot(u_.data() + head * dim, q, dim);
     kernels.exp_sum(&gate, 0.0f, 1, &gate);
-    hedgehog(kernels, q, feature_q_.data() + head * dim * dim, scratch.projected, features);
+    hedgehog(kernels, q, {feature_q_.data() + head * dim * dim, dim, dim}, features);
     kernels.scale(features, gate * older.weight, features_, features);
     return kernels.dot(features, older.fold + features_ * shape_.dim_v, features_);
   }

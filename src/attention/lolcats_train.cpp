@@ -41,18 +41,12 @@ class WindowSoftmax : public torch::autograd::Function<WindowSoftmax> {
   }
 };
 
-// max([softmax(x W), softmax(-x W)], 1e-12): x [B, X, T, D], weight [X, D, F] -> [B, X, T, 2F].
-at::Tensor hedgehog(const at::Tensor& x, const at::Tensor& weight) {
-  const at::Tensor projected = at::matmul(x, weight);
-  return at::cat({projected.softmax(-1), (-projected).softmax(-1)}, -1).clamp_min(kMinFeature);
-}
-
 class TrainLolcats : public TrainMechanism {
  public:
   explicit TrainLolcats(const LolcatsOptions& options) : options_(options) {}
 
-  at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                      const std::vector<at::Tensor>& parameters) const override {
+  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                 const std::vector<at::Tensor>& parameters) const override {
     const int64_t tokens = q.size(2), heads = q.size(1), heads_kv = k.size(1), group = options_.group;
     const int64_t sinks = std::min(options_.sinks, tokens), groups = (tokens + group - 1) / group;
     const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
@@ -98,9 +92,9 @@ class TrainLolcats : public TrainMechanism {
     const at::Tensor &feature_q = parameters[0], &feature_k = parameters[1], &tau = parameters[2], &u = parameters[3];
     // tau + u.q as one more product: [B, H, T, 1]
     const at::Tensor gate = (at::matmul(q, u.unsqueeze(-1)) + tau.view({1, -1, 1, 1})).exp();
-    const at::Tensor phi_q = grouped_queries(hedgehog(q, feature_q) * gate, heads_kv, group);
+    const at::Tensor phi_q = grouped_queries(train_hedgehog(q, feature_q) * gate, heads_kv, group);
     const at::Tensor kept = (at::arange(k.size(2)) >= sinks).to(k.scalar_type()).view({1, 1, -1, 1});
-    const at::Tensor phi_k = grouped(hedgehog(k, feature_k) * kept, group);  // [B, Hk, n, G, M]
+    const at::Tensor phi_k = grouped(train_hedgehog(k, feature_k) * kept, group);  // [B, Hk, n, G, M]
     const at::Tensor s = summed_before(at::matmul(phi_k.transpose(-1, -2), grouped(v, group)), 2);
     const at::Tensor z = summed_before(phi_k.sum(3, true), 2);  // [B, Hk, n, 1, M]
     std::vector<double> weight;                                 // c of each group

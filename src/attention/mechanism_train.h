@@ -21,8 +21,13 @@ class TrainMechanism {
 
   // q [B, H, T, Dk], k [B, Hk, T, Dk], v [B, Hk, T, Dv] -> [B, H, T, Dv]. `parameters` as Mechanism::parameters()
   // lists them. T is free: incomplete groups are padded inside.
-  virtual at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const std::vector<at::Tensor>& parameters) const = 0;
+  at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                      const std::vector<at::Tensor>& parameters) const;
+
+  // parallel() in two: what each head gives, and the norm over all heads that Mechanism::finish() is.
+  virtual at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                         const std::vector<at::Tensor>& parameters) const = 0;
+  virtual at::Tensor finish(const at::Tensor& mixed) const;
 };
 
 // Throws InvalidArgument for an unknown name or a bad option, as make_mechanism does.

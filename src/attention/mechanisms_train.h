@@ -10,9 +10,14 @@ std::unique_ptr<TrainMechanism> make_train_flash_local(const AttentionSpec& spec
 std::unique_ptr<TrainMechanism> make_train_flash_global(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_conv(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_augmented(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_flash(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_transnormer(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
 
 // The FIR of conv.h over whole sequences: v [B, Hk, T, Dv], weight [H, W] -> [B, H, T, Dv].
 at::Tensor train_conv(const at::Tensor& v, const at::Tensor& weight);
+
+// hedgehog.h's features of whole sequences: x [B, X, T, D], weight [X, D, F] -> [B, X, T, 2F].
+at::Tensor train_hedgehog(const at::Tensor& x, const at::Tensor& weight);
 
 }  // namespace espalier

@@ -32,9 +32,13 @@ struct Capabilities {
   bool tree = true;
   bool constant_state = true;
   bool surrogate_gradient = false;
+  int64_t max_length = 0;  // positions that the mechanism knows; 0: any
 };
 
-enum class Init { kZero, kOne, kIdentity };  // kIdentity: the last two extents form unit matrices
+// kIdentity: the last two extents form unit matrices. kOrthogonal: rows of the last two extents are normal vectors
+// whose directions are orthogonal, in blocks of as many as the last extent allows (FAVOR+); drawn from the parameter's
+// name.
+enum class Init { kZero, kOne, kIdentity, kNormal, kOrthogonal };
 
 // A learned parameter of a mechanism, the same for both halves. Stored as
 // "model.layers.<layer>.self_attn.<name>".
@@ -43,6 +47,7 @@ struct ParameterInfo {
   std::vector<int64_t> shape;
   Init init = Init::kZero;
   bool feature = false;  // a feature map's weight: trained with the larger learning rate
+  bool trained = true;   // false: drawn once and kept
 };
 
 // One segment's new rows in one layer.
@@ -72,9 +77,11 @@ class Mechanism {
   // Takes the values of parameters(), in their order, each row-major.
   virtual void load(const std::vector<std::vector<float>>& values) { (void)values; }
 
-  // fold += one row; k [Dk], v [Dv]. Called in position order, sinks left out.
-  virtual void fold_row(const Kernels& kernels, int kv_head, const float* k, const float* v, float* fold) const {
-    (void)kernels, (void)kv_head, (void)k, (void)v, (void)fold;
+  // fold += rows k [count, Dk] and v [count, Dv] at positions `first`, first + 1, …, one after the other: however they
+  // are cut into calls, the fold gets the same bits. Called in position order, sinks left out.
+  virtual void fold_rows(const Kernels& kernels, int kv_head, int64_t first, int64_t count, const float* k,
+                         const float* v, float* fold) const {
+    (void)kernels, (void)kv_head, (void)first, (void)count, (void)k, (void)v, (void)fold;
   }
 
   // Floats of memory that prepare() fills per KV head and attend() reads.
@@ -86,6 +93,10 @@ class Mechanism {
   // Writes out[row, h, :] for rows [begin, end) and the query heads of kv_head.
   virtual void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                       const float* prepared, float* scratch) const = 0;
+
+  // A norm over all heads of a row, out [H * Dv], once the row is complete: the layer's part of a mechanism.
+  virtual bool finishes() const { return false; }
+  virtual void finish(const Kernels& kernels, float* out) const { (void)kernels, (void)out; }
 };
 
 // Builds a mechanism from a SPEC. Throws InvalidArgument (unknown name: lists the known ones; bad option).

@@ -1,9 +1,14 @@
+#include "attention/additive.h"
 #include "attention/augmented.h"
 #include "attention/conv.h"
+#include "attention/elementwise_maps.h"
 #include "attention/flash.h"
+#include "attention/hedgehog.h"
 #include "attention/lolcats.h"
 #include "attention/operator.h"
+#include "attention/random_maps.h"
 #include "attention/softmax.h"
+#include "attention/transnormer.h"
 #include "core/error.h"
 
 namespace espalier {
@@ -14,26 +19,58 @@ struct Entry {
   std::unique_ptr<Mechanism> (*make)(const AttentionSpec& spec, const AttentionShape& shape);
 };
 
+// A feature map is all that tells these apart.
+struct AdditiveEntry {
+  const char* name;
+  AdditiveForm (*make)(const AttentionSpec& spec, const AttentionShape& shape);
+};
+
 constexpr Entry kMechanisms[] = {
-    {"softmax", make_softmax}, {"flash_local", make_flash_local}, {"flash_global", make_flash_global},
-    {"conv", make_conv},       {"augmented", make_augmented},     {"lolcats", make_lolcats},
+    {"softmax", make_softmax},
+    {"flash_local", make_flash_local},
+    {"flash_global", make_flash_global},
+    {"flash", make_flash},
+    {"conv", make_conv},
+    {"augmented", make_augmented},
+    {"lolcats", make_lolcats},
     {"window", make_window},
+    {"transnormer", make_transnormer},
+};
+
+constexpr AdditiveEntry kAdditive[] = {
+    {"linear", make_linear_form},       {"relu", make_relu_form},           {"angular", make_angular_form},
+    {"cosformer", make_cosformer_form}, {"performer", make_performer_form}, {"rfa", make_rfa_form},
+    {"hedgehog", make_hedgehog_form},
 };
 
 }  // namespace
 
 std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape) {
-  std::string known;
   for (const Entry& entry : kMechanisms) {
     if (spec.name() == entry.name) return entry.make(spec, shape);
-    known += (known.empty() ? "" : ", ") + std::string(entry.name);
   }
+  for (const AdditiveEntry& entry : kAdditive) {
+    if (spec.name() == entry.name) return make_additive(entry.make(spec, shape), shape);
+  }
+  std::string known;
+  for (const std::string& name : mechanism_names()) known += (known.empty() ? "" : ", ") + name;
   throw InvalidArgument(error_text("attention", "a name out of " + known, "'" + spec.name() + "'"));
+}
+
+std::unique_ptr<Mechanism> make_closed_groups(const AttentionSpec& spec, const AttentionShape& shape, int64_t group) {
+  if (spec.name() == "transnormer") return make_additive(make_norm_form(spec, shape), shape, group);
+  std::string known = "flash_global, transnormer";
+  for (const AdditiveEntry& entry : kAdditive) {
+    if (spec.name() == entry.name) return make_additive(entry.make(spec, shape), shape, group);
+    known += std::string(", ") + entry.name;
+  }
+  throw InvalidArgument(error_text("attention, global part", "a name out of none, " + known, "'" + spec.text() + "'"));
 }
 
 std::vector<std::string> mechanism_names() {
   std::vector<std::string> names;
   for (const Entry& entry : kMechanisms) names.emplace_back(entry.name);
+  for (const AdditiveEntry& entry : kAdditive) names.emplace_back(entry.name);
   return names;
 }
 

@@ -38,22 +38,23 @@ VisibleRows VisibleRows::range(int64_t begin, int64_t end) const {
 // Calls panel(keys, lane, j): the key of position begin + j stands in that lane of that panel; panels come once each
 // with all their wanted lanes, as panel.start(keys) followed by panel.take(lane, j).
 template <class Panel>
-void VisibleRows::each_panel(const float* fresh_panels, Panel&& panel) const {
+void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   const LayerState& state = *segment_.state;
+  const int64_t panel_floats = kPanel * panels.dim, first_panel = state.first_row() / kPanel;
   const int64_t committed_end = std::min(end_, base());
   for (int64_t first = begin_; first < committed_end;) {
     const int64_t next = std::min(committed_end, (first / kPanel + 1) * kPanel);
-    panel.start(state.k_panel(kv_head_, first));
+    panel.start(panels.committed ? panels.committed + (first / kPanel - first_panel) * panel_floats
+                                 : state.k_panel(kv_head_, first));
     panel.take(first % kPanel, first - begin_, next - first);
     first = next;
   }
   const int64_t fresh = std::max(begin_, base());
   if (fresh >= end_) return;
-  const int64_t panel_floats = int64_t{kPanel} * state.layout().dim_k;
   if (!path_) {
     for (int64_t row = fresh - base(); row < end_ - base();) {
       const int64_t next = std::min(end_ - base(), (row / kPanel + 1) * kPanel);
-      panel.start(fresh_panels + row / kPanel * panel_floats);
+      panel.start(panels.fresh + row / kPanel * panel_floats);
       panel.take(row % kPanel, row + base() - begin_, next - row);
       row = next;
     }
@@ -65,13 +66,19 @@ void VisibleRows::each_panel(const float* fresh_panels, Panel&& panel) const {
     const int64_t row = row_at(position);
     if (row / kPanel != current) {
       current = row / kPanel;
-      panel.start(fresh_panels + current * panel_floats);
+      panel.start(panels.fresh + current * panel_floats);
     }
     panel.take(row % kPanel, position - begin_, 1);
   }
 }
 
 void VisibleRows::scores(const Kernels& kernels, const float* const* q, int queries, const float* fresh_panels,
+                         float* temporary, float* scores, int64_t stride) const {
+  const KeyPanels keys{.fresh = fresh_panels, .dim = segment_.state->layout().dim_k};
+  this->scores(kernels, q, queries, keys, temporary, scores, stride);
+}
+
+void VisibleRows::scores(const Kernels& kernels, const float* const* q, int queries, const KeyPanels& panels,
                          float* temporary, float* scores, int64_t stride) const {
   struct Panel {
     const Kernels& kernels;
@@ -89,7 +96,7 @@ void VisibleRows::scores(const Kernels& kernels, const float* const* q, int quer
       }
     }
   };
-  each_panel(fresh_panels, Panel{kernels, q, queries, segment_.state->layout().dim_k, temporary, scores, stride});
+  each_panel(panels, Panel{kernels, q, queries, panels.dim, temporary, scores, stride});
 }
 
 void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels, float* squares) const {
@@ -104,7 +111,8 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
       std::copy(sums + lane, sums + lane + count, squares + j);
     }
   };
-  each_panel(fresh_panels, Panel{kernels, segment_.state->layout().dim_k, squares, {}});
+  const int64_t dim = segment_.state->layout().dim_k;
+  each_panel({.fresh = fresh_panels, .dim = dim}, Panel{kernels, dim, squares, {}});
 }
 
 void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,

@@ -15,6 +15,13 @@ namespace espalier {
 int64_t fresh_panels_floats(const SegmentRows& segment);
 void make_fresh_panels(const SegmentRows& segment, int kv_head, float* panels);
 
+// Panels [dim][16] that scores are taken from: keys, or what a mechanism makes of them.
+struct KeyPanels {
+  const float* fresh;  // of the segment's rows
+  int64_t dim;
+  const float* committed = nullptr;  // of committed rows, from the panel of first_row() on; null: the state's keys
+};
+
 // A node's path and the positions [begin, end) that it looks at.
 class VisibleRows {
  public:
@@ -28,8 +35,10 @@ class VisibleRows {
   int64_t count() const { return end_ - begin_; }
 
   // scores[i * stride + j] = q_i . k at position begin + j, for `queries` queries of the KV head. `temporary` holds
-  // queries * 16 floats.
+  // queries * 16 floats. fresh_panels: make_fresh_panels()'s.
   void scores(const Kernels& kernels, const float* const* q, int queries, const float* fresh_panels, float* temporary,
+              float* scores, int64_t stride) const;
+  void scores(const Kernels& kernels, const float* const* q, int queries, const KeyPanels& panels, float* temporary,
               float* scores, int64_t stride) const;
   // out_i[c] = fma(weights_i[j], v[begin + j][c], out_i[c]), j ascending, for `queries` queries: weights
   // [queries][count()], weight_stride apart, out [queries][Dv] without gaps.
@@ -41,7 +50,7 @@ class VisibleRows {
   int64_t base() const { return segment_.state->length(); }
   int64_t row_at(int64_t position) const { return path_ ? path_[position - base()] : position - base(); }
   template <class Panel>
-  void each_panel(const float* fresh_panels, Panel&& panel) const;
+  void each_panel(const KeyPanels& panels, Panel&& panel) const;
 
   const SegmentRows& segment_;
   int kv_head_;

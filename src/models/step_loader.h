@@ -33,7 +33,11 @@ class StepLoader {
 // initial values when the checkpoint has none (a zero-training conversion).
 std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors);
 
-// The values that a parameter has before any training.
-std::vector<float> initial_values(const ParameterInfo& parameter);
+// What a layer's mechanism is told of it.
+AttentionShape attention_shape(const ModelConfig& config, int64_t layer);
+// The name that a checkpoint stores a layer's parameter under.
+std::string parameter_name(const ParameterInfo& parameter, int64_t layer);
+// The values that a layer's parameter has before any training. Random ones depend on the name and the layer alone.
+std::vector<float> initial_values(const ParameterInfo& parameter, int64_t layer);
 
 }  // namespace espalier

@@ -42,24 +42,20 @@ Student::Student(const ModelFiles& files, const StudentOptions& options) : confi
 void Student::add_mechanisms(const StudentOptions& options) {
   attention_.assign(static_cast<size_t>(config_.num_hidden_layers), options.attention);
   for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
-    const AttentionShape shape{.heads = static_cast<int>(config_.num_attention_heads),
-                               .heads_kv = static_cast<int>(config_.num_key_value_heads),
-                               .dim_k = static_cast<int>(config_.head_dim),
-                               .dim_v = static_cast<int>(config_.head_dim),
-                               .layer = static_cast<int>(l),
-                               .layers = static_cast<int>(config_.num_hidden_layers)};
+    const AttentionShape shape = attention_shape(config_, l);
     const AttentionSpec spec = AttentionSpec::parse(options.attention), softmax = AttentionSpec::parse("softmax");
     teacher_attention_.push_back({make_train_mechanism(softmax, shape), {}});
     TrainAttention own{make_train_mechanism(spec, shape), {}};
     std::vector<std::string> names;
     for (const ParameterInfo& info : make_mechanism(spec, shape)->parameters()) {
-      const std::vector<float> values = initial_values(info);
+      const std::vector<float> values = initial_values(info, l);
       at::Tensor tensor = at::from_blob(const_cast<float*>(values.data()), info.shape, at::kFloat).clone();
       own.parameters.push_back(tensor);
       names.push_back(info.name);
-      parameters_.push_back({.name = "model.layers." + std::to_string(l) + ".self_attn." + info.name,
+      parameters_.push_back({.name = parameter_name(info, l),
                              .tensor = tensor,
                              .feature = true,
+                             .fixed = !info.trained,
                              .bf16 = info.init == Init::kIdentity});
     }
     student_attention_.push_back(std::move(own));
@@ -108,7 +104,9 @@ void Student::add_full() {
 }
 
 void Student::set_trained(bool features, bool weights) {
-  for (Parameter& parameter : parameters_) parameter.tensor.set_requires_grad(parameter.feature ? features : weights);
+  for (Parameter& parameter : parameters_) {
+    parameter.tensor.set_requires_grad(!parameter.fixed && (parameter.feature ? features : weights));
+  }
 }
 
 at::Tensor* Student::mechanism_parameter(int64_t layer, const std::string& name) {

@@ -13,8 +13,9 @@ namespace espalier {
 // A trainable tensor under the name that the adapter stores it with.
 struct Parameter {
   std::string name;
-  at::Tensor tensor;     // requires_grad
+  at::Tensor tensor;
   bool feature = false;  // of the mechanism (features, filters, alpha): the larger learning rate
+  bool fixed = false;    // drawn once, stored, never trained
   bool bf16 = false;     // how the adapter stores it; small tensors keep f32
 };
 

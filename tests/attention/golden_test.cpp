@@ -49,10 +49,11 @@ class Golden {
 };
 
 AttentionShape shape_of(const plain::Sequence& rows, int dim) {
+  const int heads_kv = static_cast<int>(rows.k[0].size()) / dim;
   return {.heads = static_cast<int>(rows.q[0].size()) / dim,
-          .heads_kv = static_cast<int>(rows.k[0].size()) / dim,
+          .heads_kv = heads_kv,
           .dim_k = dim,
-          .dim_v = dim};
+          .dim_v = static_cast<int>(rows.v[0].size()) / heads_kv};
 }
 
 void expect_rows(const std::vector<std::vector<float>>& got, const std::vector<std::vector<float>>& expected,
@@ -71,8 +72,9 @@ std::vector<int32_t> chain(size_t rows) {
 
 // The whole text in one step, then token by token; then the plain form.
 void expect_text(const std::string& spec_text, const plain::Sequence& rows, const plain::Parameters& parameters,
-                 const std::vector<std::vector<float>>& expected, double tolerance) {
-  const AttentionShape shape = shape_of(rows, 16);
+                 const std::vector<std::vector<float>>& expected, double tolerance, int layers = 1) {
+  AttentionShape shape = shape_of(rows, 16);
+  shape.layers = layers;
   const AttentionSpec spec = AttentionSpec::parse(spec_text);
   const auto mechanism = make_mechanism(spec, shape);
   mechanism->load(parameters);
@@ -116,6 +118,93 @@ TEST(Golden, AugmentedDecoding) {
   const Golden file("llama_decode_gqa_T52");
   expect_text("augmented(group=16,scale=none,taps=32)", {file.rows("q"), file.rows("k"), file.rows("v")},
               {file["global_factor"], file.taps()}, file.rows("attn_out_exact"), 1e-5);
+}
+
+// Both parts without factors: `flash`.
+TEST(Golden, LocalAndGlobalParts) {
+  for (const char* name : {"llama_local_global_T48", "gpt2_both_T48"}) {
+    const Golden file(name);
+    expect_text("flash(group=16,scale=none)", {file.rows("q"), file.rows("k"), file.rows("v")}, {},
+                file.rows("attn_out"), 1e-5);
+  }
+}
+
+TEST(Golden, LinearAttention) {
+  const Golden file("katharopoulos_linear_T40");
+  for (int64_t b = 0; b < file.extent("q", 0); ++b) {
+    expect_text("linear", {file.rows("q", b), file.rows("k", b), file.rows("v", b)}, {},
+                file.rows("out_causal_step", b), 5e-6);
+  }
+}
+
+// The original's matrix is [D][directions].
+TEST(Golden, Favor) {
+  const Golden file("favor_idiap_T40");
+  const std::vector<float> omega = file["omega"];
+  std::vector<float> weight(omega.size());
+  for (size_t d = 0; d < 16; ++d) {
+    for (size_t m = 0; m < 16; ++m) weight[m * 16 + d] = omega[d * 16 + m];
+  }
+  for (int64_t b = 0; b < file.extent("q", 0); ++b) {
+    expect_text("performer(features=32,form=hyperbolic)", {file.rows("q", b), file.rows("k", b), file.rows("v", b)},
+                {weight}, file.rows("out_causal_step", b), 1e-5);
+  }
+}
+
+TEST(Golden, Rfa) {
+  const Golden file("rfa_T40");
+  for (int64_t b = 0; b < file.extent("q", 0); ++b) {
+    expect_text("rfa(features=24)", {file.rows("q", b), file.rows("k", b), file.rows("v", b)},
+                {file["random_matrices"], file["sigma"]}, file.rows("out_step", b), 5e-6);
+  }
+}
+
+// The original's N is the length of the text.
+TEST(Golden, Cosformer) {
+  const Golden file("cosformer_T40");
+  for (int64_t b = 0; b < file.extent("q", 0); ++b) {
+    expect_text("cosformer(length=40)", {file.rows("q", b), file.rows("k", b), file.rows("v", b)}, {},
+                file.rows("out_causal", b), 5e-6);
+  }
+}
+
+TEST(Golden, Hedgehog) {
+  const Golden file("hedgehog_lolcats_T48");
+  expect_text("hedgehog(features=8)", {file.rows("q"), file.rows("k"), file.rows("v")}, {file["Wq"], file["Wk"]},
+              file.rows("out"), 5e-6);
+}
+
+TEST(Golden, TransnormersNormAttention) {
+  const Golden file("transnormer_norm_attention_T40");
+  std::vector<std::vector<float>> expected = file.rows("pre_norm_elu_plus1_causal");
+  for (std::vector<float>& row : expected) {
+    double squares = 0;
+    for (const float x : row) squares += double{x} * x;
+    for (float& x : row) x = static_cast<float>(x / (std::sqrt(squares / static_cast<double>(row.size())) + 1e-8));
+  }
+  expect_text("transnormer(group=16)", {file.rows("q"), file.rows("k"), file.rows("v")}, {}, expected, 5e-6);
+}
+
+TEST(Golden, TransnormersDiagAttention) {
+  const Golden file("transnormer_diag_attention_T40");
+  expect_text("transnormer(group=16)", {file.rows("q"), file.rows("k"), file.rows("v")}, {},
+              file.rows("out_softmax_causal"), 5e-6, 2);
+}
+
+// Bidirectional, so the plain form alone.
+TEST(Golden, ReluAttention) {
+  const Golden file("efficientvit_litemla_6x6");
+  const plain::Sequence rows{file.rows("core_q"), file.rows("core_k"), file.rows("core_v")};
+  const auto expected = file.rows("core_out_linear");
+  const AttentionShape shape = shape_of(rows, 8);
+  for (int64_t t = 0; t < 36; ++t) {
+    for (int head = 0; head < shape.heads; ++head) {
+      std::vector<double> y(8, 0.0);
+      ASSERT_TRUE(plain::additive(AttentionSpec::parse("relu"), {}, {&rows, shape, head}, t, 36, y.data()));
+      const auto own = expected[t].begin() + head * 8;
+      EXPECT_LT(testing::worst({own, own + 8}, y), 5e-6);
+    }
+  }
 }
 
 // gamma e^{s-m} + phi.phi = gamma (e^{s-m} + e^{-log gamma} phi.phi). The original's features are [16, 8], the step

@@ -49,6 +49,27 @@ const Spec kSpecs[] = {
     {"window(group=8)", 8},
     {"window(group=12,sinks=2,taps=3)", 12},
     {"window(group=256)", 256},
+    {"flash(group=8)", 8},
+    {"flash(group=8,local=terraced,scale=none)", 8},
+    {"linear", 16},
+    {"relu", 16},
+    {"angular", 16},
+    {"cosformer(length=60)", 16},
+    {"performer", 16},
+    {"performer(features=10,form=hyperbolic)", 16},
+    {"rfa", 16},
+    {"rfa(features=5)", 16},
+    {"hedgehog", 16},
+    {"hedgehog(features=3)", 16},
+    {"transnormer(group=8)", 16},
+    {"augmented(global=linear,group=8,taps=3)", 8},
+    {"augmented(global=relu,group=8,taps=0)", 8},
+    {"augmented(global=angular,group=12,taps=0,local=terraced)", 12},
+    {"augmented(global=cosformer(length=60),group=8,local=none)", 8},
+    {"augmented(global=performer(features=9),group=8,taps=5)", 8},
+    {"augmented(global=rfa(features=6),group=5,taps=5)", 5},
+    {"augmented(global=hedgehog,group=8)", 8},
+    {"augmented(global=transnormer,group=8,taps=2)", 8},
 };
 
 const AttentionShape kShapes[] = {
@@ -56,6 +77,7 @@ const AttentionShape kShapes[] = {
     {.heads = 3, .heads_kv = 3, .dim_k = 8, .dim_v = 8},
     {.heads = 5, .heads_kv = 1, .dim_k = 7, .dim_v = 7},
     {.heads = 9, .heads_kv = 1, .dim_k = 20, .dim_v = 20},
+    {.heads = 4, .heads_kv = 2, .dim_k = 8, .dim_v = 24, .layer = 1, .layers = 4},
 };
 
 struct Tree {
@@ -95,7 +117,9 @@ std::string case_name(const ::testing::TestParamInfo<std::tuple<Spec, size_t>>& 
   }
   return name;
 }
-INSTANTIATE_TEST_SUITE_P(All, Steps, ::testing::Combine(::testing::ValuesIn(kSpecs), ::testing::Range<size_t>(0, 4)),
+INSTANTIATE_TEST_SUITE_P(All, Steps,
+                         ::testing::Combine(::testing::ValuesIn(kSpecs),
+                                            ::testing::Range<size_t>(0, std::size(kShapes))),
                          case_name);
 
 TEST_P(Steps, EveryNodeOfATreeEqualsTheDefinition) {

@@ -48,6 +48,17 @@ constexpr const char* kAttentions[] = {
     "lolcats(group=8,horizon=5)",
     "lolcats(group=16,sinks=0)",
     "lolcats(group=64)",
+    "flash(group=8)",
+    "linear",
+    "relu",
+    "angular",
+    "cosformer(length=4096)",
+    "performer(features=24)",
+    "rfa(features=12)",
+    "hedgehog",
+    "transnormer(group=8)",
+    "augmented(global=performer(features=16,form=hyperbolic),group=8,taps=3)",
+    "augmented(global=transnormer,group=16,local=terraced)",
 };
 
 std::vector<Case> all_cases() {

@@ -82,6 +82,69 @@ at::Tensor lolcats(const AttentionSpec& spec, bool linear, const at::Tensor& q, 
   return at::matmul(weight / weight.sum(-1, true), v);
 }
 
+at::Tensor elu_plus_one(const at::Tensor& x) {
+  return at::elu(x) + 1;
+}
+
+// An additive mechanism's features of queries and keys, k repeated to all heads already.
+std::pair<at::Tensor, at::Tensor> features(const AttentionSpec& spec, const at::Tensor& q, const at::Tensor& k,
+                                           const std::vector<at::Tensor>& parameters) {
+  const auto both = [&](const auto& map) { return std::pair<at::Tensor, at::Tensor>(map(q), map(k)); };
+  const auto of_heads = [&](const at::Tensor& x) { return repeated(x.unsqueeze(0), q.size(1))[0]; };
+  const double dim = static_cast<double>(q.size(3));
+  const std::string name = spec.name();
+  if (name == "linear" || name == "transnormer") return both(elu_plus_one);
+  if (name == "relu") return both([](const at::Tensor& x) { return x.relu(); });
+  if (name == "angular") {
+    return both([](const at::Tensor& x) {
+      return at::cat({at::full_like(x.narrow(-1, 0, 1), std::sqrt(0.5)), unit(x) / std::sqrt(M_PI)}, -1);
+    });
+  }
+  if (name == "cosformer") {
+    const at::Tensor angle =
+        (at::arange(1, q.size(2) + 1, at::kDouble) / spec.integer("length", 0, 1, 1 << 20) * M_PI / 2);
+    return both([&](const at::Tensor& x) {
+      return at::cat({x.relu() * angle.sin().unsqueeze(-1), x.relu() * angle.cos().unsqueeze(-1)}, -1);
+    });
+  }
+  if (name == "performer") {
+    const bool hyperbolic = spec.value("form", "positive") == "hyperbolic";
+    return both([&](const at::Tensor& x) {
+      const at::Tensor scaled = x / std::pow(dim, 0.25), u = at::matmul(scaled, parameters[0].t());
+      const at::Tensor half = scaled.square().sum(-1, true) / 2;
+      const at::Tensor phi = hyperbolic ? at::cat({(u - half).exp(), (-u - half).exp()}, -1) : (u - half).exp();
+      return phi / std::sqrt(static_cast<double>(phi.size(-1)));
+    });
+  }
+  if (name == "rfa") {
+    return both([&](const at::Tensor& x) {
+      const at::Tensor length = x.square().sum(-1, true).sqrt() + 1e-3;
+      const at::Tensor scaled = x / length * of_heads(parameters[1]).unsqueeze(1);
+      const at::Tensor u = at::matmul(scaled, of_heads(parameters[0]).transpose(-1, -2));
+      return at::cat({u.sin(), u.cos()}, -1) * 0.1;
+    });
+  }
+  return {hedgehog(q, parameters[0]), hedgehog(k, of_heads(parameters[1]))};
+}
+
+at::Tensor additive(const AttentionSpec& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                    const std::vector<at::Tensor>& parameters, const at::Tensor& mask) {
+  const auto [phi_q, phi_k] = features(spec, q, k, parameters);
+  const at::Tensor weight = at::matmul(phi_q, phi_k.transpose(-1, -2)) * mask, sum = weight.sum(-1, true);
+  const at::Tensor y = at::matmul(weight, v);
+  if (spec.name() == "linear" || spec.name() == "performer") return y / (sum + 1e-6);
+  if (spec.name() == "relu") return y / (sum + 1e-15);
+  if (spec.name() == "hedgehog") return y / (sum + 1e-12);
+  if (spec.name() == "angular" || spec.name() == "cosformer") return y / sum.clamp_min(1e-6);
+  if (spec.name() == "rfa") return y / sum.clamp_min(1.0);
+  return y;
+}
+
+at::Tensor over_rms(const at::Tensor& y) {
+  const double size = static_cast<double>(y.size(1) * y.size(3));
+  return y / ((y.square().sum(at::IntArrayRef{1, 3}, true) / size).sqrt() + 1e-8);
+}
+
 }  // namespace
 
 at::Tensor plain_attention(const std::string& text, const at::Tensor& q, const at::Tensor& k_rows,
@@ -103,8 +166,18 @@ at::Tensor plain_attention(const std::string& text, const at::Tensor& q, const a
     at::Tensor sum = at::zeros_like(q);
     const std::string part = spec.value("local", "blocked");
     if (part != "none") sum = sum + local(q, k, v, group, part == "terraced");
-    if (spec.value("global", "flash_global") != "none") sum = sum + parameters[0] * global(q, k, v, group, count);
-    return taps > 0 ? sum + conv(v, parameters.back()) : sum;
+    const AttentionSpec part_x = AttentionSpec::parse(spec.value("global", "flash_global"));
+    if (part_x.name() == "flash_global") {
+      sum = sum + parameters[0] * global(q, k, v, group, count);
+    } else if (part_x.name() != "none") {
+      const at::Tensor closed = visible(q.size(2), [&](int64_t t, int64_t s) { return s / group < t / group; });
+      sum = sum + parameters[0] * additive(part_x, q, k, v, {parameters.begin() + 1, parameters.end()}, closed);
+    }
+    if (taps > 0) sum = sum + conv(v, parameters.back());
+    return part_x.name() == "transnormer" ? over_rms(sum) : sum;
+  }
+  if (spec.name() == "flash") {
+    return local(q, k, v, group, spec.value("local", "blocked") == "terraced") + global(q, k, v, group, count);
   }
   if (spec.name() == "lolcats") {
     const at::Tensor mixed = lolcats(spec, spec.value("linear", "hedgehog") != "none", q, k, v, parameters);
@@ -113,6 +186,12 @@ at::Tensor plain_attention(const std::string& text, const at::Tensor& q, const a
   if (spec.name() == "window") {
     const at::Tensor mixed = lolcats(spec, false, q, k, v, parameters);
     return spec.integer("taps", 0, 0, 4096) > 0 ? mixed + conv(v, parameters.back()) : mixed;
+  }
+  // transnormer: a layer of the second half, as of a model of one layer.
+  const at::Tensor past = visible(q.size(2), [](int64_t, int64_t) { return true; });
+  if (spec.name() == "transnormer") return over_rms(additive(spec, q, k, v, parameters, past));
+  for (const char* name : {"linear", "relu", "angular", "cosformer", "performer", "rfa", "hedgehog"}) {
+    if (spec.name() == name) return additive(spec, q, k, v, parameters, past);
   }
   throw Internal(error_text("plain_attention", "a mechanism with a plain form", text));
 }

@@ -50,7 +50,7 @@ Inputs random_inputs(const std::string& spec, const AttentionShape& shape, int64
                 at::randn({batch, shape.heads_kv, tokens, dim}),
                 {}};
   for (const ParameterInfo& info : make_mechanism(AttentionSpec::parse(spec), shape)->parameters()) {
-    const double scale = info.init == Init::kIdentity ? 0.5 : 0.3;
+    const double scale = info.init == Init::kIdentity ? 0.5 : info.trained ? 0.3 : 1.0;
     inputs.parameters.push_back(at::randn(info.shape) * scale);
   }
   return inputs;
@@ -86,6 +86,26 @@ const std::string kSpecs[] = {
     "lolcats(group=8,sinks=2,taps=0,horizon=11)",
     "window(group=8)",
     "window(group=12,sinks=2,taps=3)",
+    "flash(group=8)",
+    "flash(group=12,local=terraced,scale=none)",
+    "linear",
+    "relu",
+    "angular",
+    "cosformer(length=128)",
+    "performer(features=20)",
+    "performer(features=20,form=hyperbolic)",
+    "rfa(features=12)",
+    "hedgehog",
+    "hedgehog(features=5)",
+    "transnormer(group=8)",
+    "augmented(global=linear,group=8,taps=3)",
+    "augmented(global=relu,group=8,taps=0)",
+    "augmented(global=angular,group=12,local=terraced)",
+    "augmented(global=cosformer(length=128),group=8,local=none)",
+    "augmented(global=performer(features=9),group=8,taps=5)",
+    "augmented(global=rfa(features=6),group=8)",
+    "augmented(global=hedgehog,group=8)",
+    "augmented(global=transnormer,group=8,taps=2)",
 };
 
 class Mechanisms : public ::testing::TestWithParam<std::string> {};
@@ -159,6 +179,22 @@ TEST_P(Mechanisms, NothingLeaksFromTheFuture) {
     const at::Tensor after = parallel(GetParam(), shape, changed);
     EXPECT_TRUE(at::equal(before.narrow(2, 0, border), after.narrow(2, 0, border))) << GetParam() << " " << border;
     EXPECT_FALSE(at::equal(before, after));
+  }
+}
+
+// The layers that transnormer begins with.
+TEST(Transnormer, DiagonalLayersAreSoftmaxInsideGroups) {
+  AttentionShape shape = shape_of(4, 2, 8);
+  shape.layers = 2;
+  for (const int64_t tokens : {1, 7, 8, 9, 33}) {
+    const Inputs inputs = random_inputs("transnormer(group=8)", shape, tokens);
+    const at::Tensor got = parallel("transnormer(group=8)", shape, inputs);
+    for (int64_t begin = 0; begin < tokens; begin += 8) {
+      const int64_t count = std::min<int64_t>(8, tokens - begin);
+      const auto part = [&](const at::Tensor& x) { return x.narrow(2, begin, count).to(at::kDouble); };
+      const at::Tensor expected = plain_attention("softmax", part(inputs.q), part(inputs.k), part(inputs.v), {});
+      EXPECT_LT(worst(part(got), expected), kValueTolerance) << tokens;
+    }
   }
 }
 

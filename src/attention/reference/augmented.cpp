@@ -1,5 +1,8 @@
+#include "attention/augmented.h"
+
 #include <vector>
 
+#include "attention/flash.h"
 #include "attention/reference/plain.h"
 
 namespace espalier::plain {
@@ -7,12 +10,24 @@ namespace espalier::plain {
 // y = local + alpha * global + conv
 void augmented(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
   if (spec.value("local", "blocked") != "none") flash_local(spec, {}, head, t, out);
-  if (spec.value("global", "flash_global") != "none") {
+  const std::string global = spec.value("global", "flash_global");
+  if (global != "none") {
     std::vector<double> part(static_cast<size_t>(head.shape.dim_v), 0.0);
-    flash_global(spec, {}, head, t, part.data());
+    if (global == "flash_global") {
+      flash_global(spec, {}, head, t, part.data());
+    } else {
+      const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
+      additive(AttentionSpec::parse(global), {parameters.begin() + 1, parameters.end()}, head, t, t / group * group,
+               part.data());
+    }
     for (int c = 0; c < head.shape.dim_v; ++c) out[c] += parameters[0][0] * part[static_cast<size_t>(c)];
   }
   conv(spec, parameters, head, t, out);
+}
+
+// y = local + global
+void flash(const AttentionSpec& spec, const Parameters&, const Head& head, int64_t t, double* out) {
+  augmented(flash_as_augmented(spec), {{1.0f}}, head, t, out);
 }
 
 }  // namespace espalier::plain

@@ -4,12 +4,11 @@
 #include <cmath>
 #include <limits>
 
+#include "attention/hedgehog.h"
 #include "attention/reference/plain.h"
 
 namespace espalier::plain {
-namespace {
 
-// max([softmax(x W), softmax(-x W)], 1e-12); weights [heads, D, F]
 std::vector<double> hedgehog(const float* x, const std::vector<float>& weights, int head, int heads, int dim) {
   const size_t features = weights.size() / (static_cast<size_t>(heads) * dim);
   const float* weight = weights.data() + head * dim * features;
@@ -24,6 +23,8 @@ std::vector<double> hedgehog(const float* x, const std::vector<float>& weights, 
   }
   return phi;
 }
+
+namespace {
 
 // The definition stands in attention/lolcats.h.
 void mixed(const LolcatsOptions& options, const Parameters& parameters, const Head& head, int64_t t, double* out) {

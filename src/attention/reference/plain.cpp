@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "attention/flash.h"
+#include "attention/transnormer.h"
 #include "core/error.h"
 
 namespace espalier::plain {
@@ -17,9 +18,15 @@ double norm(const float* x, int dim) {
 }
 
 constexpr std::pair<const char*, Form> kForms[] = {
-    {"softmax", softmax}, {"flash_local", flash_local}, {"flash_global", flash_global},
-    {"conv", conv},       {"augmented", augmented},     {"lolcats", lolcats},
+    {"softmax", softmax},
+    {"flash_local", flash_local},
+    {"flash_global", flash_global},
+    {"conv", conv},
+    {"augmented", augmented},
+    {"lolcats", lolcats},
     {"window", window},
+    {"flash", flash},
+    {"transnormer", transnormer},
 };
 
 }  // namespace
@@ -40,15 +47,27 @@ void Head::add_v(int64_t s, double weight, double* out) const {
 
 std::vector<double> attention_row(const AttentionSpec& spec, const AttentionShape& shape, const Parameters& parameters,
                                   const Sequence& rows, int64_t t) {
-  for (const auto& [name, form] : kForms) {
-    if (spec.name() != name) continue;
-    std::vector<double> out(static_cast<size_t>(shape.heads) * shape.dim_v, 0.0);
-    for (int head = 0; head < shape.heads; ++head) {
-      form(spec, parameters, {&rows, shape, head}, t, out.data() + head * shape.dim_v);
+  const auto form =
+      std::find_if(std::begin(kForms), std::end(kForms), [&](const auto& entry) { return spec.name() == entry.first; });
+  std::vector<double> out(static_cast<size_t>(shape.heads) * shape.dim_v, 0.0);
+  for (int head = 0; head < shape.heads; ++head) {
+    const Head own{&rows, shape, head};
+    double* y = out.data() + head * shape.dim_v;
+    if (form != std::end(kForms)) {
+      form->second(spec, parameters, own, t, y);
+    } else if (!additive(spec, parameters, own, t, t + 1, y)) {
+      throw InvalidArgument(error_text("attention", "a mechanism with a plain form", "'" + spec.name() + "'"));
     }
-    return out;
   }
-  throw InvalidArgument(error_text("attention", "a mechanism with a plain form", "'" + spec.name() + "'"));
+  // The layer's norm over all heads.
+  const bool norm = (spec.name() == "transnormer" && !is_diagonal_layer(shape)) ||
+                    AttentionSpec::parse(spec.value("global", "none")).name() == "transnormer";
+  if (norm) {
+    double squares = 0;
+    for (const double y : out) squares += y * y;
+    for (double& y : out) y /= std::sqrt(squares / static_cast<double>(out.size())) + 1e-8;
+  }
+  return out;
 }
 
 }  // namespace espalier::plain

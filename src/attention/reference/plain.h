@@ -38,9 +38,16 @@ void softmax(const AttentionSpec&, const Parameters&, const Head&, int64_t t, do
 void flash_local(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void flash_global(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void conv(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void flash(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void augmented(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void lolcats(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void window(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void transnormer(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+// Additive mechanisms over rows [0, end); false when the name is none of theirs.
+bool additive(const AttentionSpec&, const Parameters&, const Head&, int64_t t, int64_t end, double* out);
+
+// Pieces. max([softmax(x W), softmax(-x W)], 1e-12); weights [heads, D, F]
+std::vector<double> hedgehog(const float* x, const std::vector<float>& weights, int head, int heads, int dim);
 
 // y_t of all heads, [H, Dv]. Throws InvalidArgument for a mechanism without a plain form.
 std::vector<double> attention_row(const AttentionSpec& spec, const AttentionShape& shape, const Parameters& parameters,

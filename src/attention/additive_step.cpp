@@ -1,0 +1,180 @@
+#include "attention/additive.h"
+
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "attention/fold_steps.h"
+#include "attention/visible_rows.h"
+
+namespace espalier {
+namespace {
+
+// Queries that go over a fold together.
+constexpr int kQueriesTogether = 12;
+
+int64_t whole_panels(int64_t rows) {
+  return (rows + kPanel - 1) / kPanel;
+}
+
+class Additive : public Mechanism {
+ public:
+  Additive(AdditiveForm form, const AttentionShape& shape, int64_t closed_group)
+      : form_(std::move(form)),
+        shape_(shape),
+        closed_group_(closed_group),
+        block_(closed_group > 0 ? closed_group : kFoldBlock),
+        features_(form_.map->features()) {}
+
+  Capabilities capabilities() const override { return {.max_length = form_.map->max_length()}; }
+  StateLayout layout() const override {
+    return {.heads_kv = shape_.heads_kv,
+            .dim_k = shape_.dim_k,
+            .dim_v = shape_.dim_v,
+            .block = block_,
+            .lag = 1,
+            .fold_floats = features_ * (shape_.dim_v + 1)};
+  }
+  std::vector<ParameterInfo> parameters() const override { return form_.map->parameters(); }
+  void load(const std::vector<std::vector<float>>& values) override { form_.map->load(values); }
+
+  // Fold: S [M][Dv], then z [M].
+  void fold_rows(const Kernels& kernels, int kv_head, int64_t first, int64_t count, const float* k, const float* v,
+                 float* fold) const override {
+    float* z = fold + features_ * shape_.dim_v;
+    std::vector<float> columns(static_cast<size_t>(features_ * count)), phi(static_cast<size_t>(features_));
+    for (int64_t row = 0; row < count; ++row) {
+      form_.map->key(kernels, k + row * shape_.dim_k, kv_head, first + row, phi.data());
+      for (int64_t m = 0; m < features_; ++m)
+        columns[static_cast<size_t>(m * count + row)] = phi[static_cast<size_t>(m)];
+      kernels.add(z, phi.data(), features_, z);
+    }
+    add_outer_products(kernels, columns.data(), features_, count, v, shape_.dim_v, fold);
+  }
+
+  // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; then folds at borders.
+  int64_t prepared_floats(const SegmentRows& segment) const override {
+    return committed_floats(segment) + fresh_floats(segment) + fold_steps_floats(segment);
+  }
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
+    const LayerState& state = *segment.state;
+    std::fill(prepared, prepared + committed_floats(segment) + fresh_floats(segment), 0.0f);
+    std::vector<float> k_row(static_cast<size_t>(shape_.dim_k)), phi(static_cast<size_t>(features_));
+    const auto place = [&](const float* k, int64_t position, float* panels, int64_t row) {
+      form_.map->key(kernels, k, kv_head, position, phi.data());
+      float* lane = panels + row / kPanel * kPanel * features_ + row % kPanel;
+      for (int64_t m = 0; m < features_; ++m) lane[m * kPanel] = phi[static_cast<size_t>(m)];
+    };
+    for (int64_t position = state.first_row(); position < state.length(); ++position) {
+      state.copy_k_row(kv_head, position, k_row.data());
+      place(k_row.data(), position, prepared, position - state.first_row() / kPanel * kPanel);
+    }
+    float* fresh = prepared + committed_floats(segment);
+    for (int64_t row = 0; row < segment.rows; ++row) {
+      place(segment.k + row * segment.kv_stride + int64_t{kv_head} * shape_.dim_k, segment.position(row), fresh, row);
+    }
+    make_fold_steps(kernels, *this, segment, kv_head, fresh + fresh_floats(segment));
+  }
+
+  int64_t scratch_floats(const SegmentRows& segment) const override {
+    return segment.rows + most_queries() * (features_ + shape_.dim_v + 1) + shape_.heads_per_kv() * (window() + kPanel);
+  }
+  void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+              const float* prepared, float* scratch) const override {
+    const float* steps = prepared + committed_floats(segment) + fresh_floats(segment);
+    const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    // Rows that follow each other in the tree's order and read the same fold.
+    for (int64_t first = begin; first < end;) {
+      const float* fold = fold_for(segment, kv_head, segment.position(first), steps);
+      int64_t last = first + 1;
+      while (last < std::min(end, first + together) &&
+             fold_for(segment, kv_head, segment.position(last), steps) == fold) {
+        ++last;
+      }
+      attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
+      first = last;
+    }
+  }
+
+  bool finishes() const override { return form_.rms; }
+  void finish(const Kernels& kernels, float* out) const override {
+    const int64_t n = int64_t{shape_.heads} * shape_.dim_v;
+    const float root = std::sqrt(kernels.dot(out, out, n)) / std::sqrt(static_cast<float>(n));
+    kernels.scale(out, 1.0f / (root + 1e-8f), n, out);
+  }
+
+ private:
+  struct Range {
+    int64_t begin, end;
+  };
+
+  // A node sees at most this many rows beside the fold.
+  int64_t window() const { return closed_group_ > 0 ? block_ : 2 * block_; }
+  int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
+  int64_t committed_floats(const SegmentRows& segment) const {
+    const LayerState& state = *segment.state;
+    return (whole_panels(state.length()) - state.first_row() / kPanel) * kPanel * features_;
+  }
+  int64_t fresh_floats(const SegmentRows& segment) const { return whole_panels(segment.rows) * kPanel * features_; }
+
+  void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
+                   const float* prepared, float* scratch) const {
+    const int heads = shape_.heads_per_kv();
+    const int64_t dim_v = shape_.dim_v, queries = (rows.end - rows.begin) * heads;
+    int32_t* path = reinterpret_cast<int32_t*>(scratch);
+    float* phi = scratch + segment.rows;                  // [queries][M]
+    float* sums = phi + most_queries() * features_;       // [queries][Dv]
+    float* denominators = sums + most_queries() * dim_v;  // [queries]
+    float* scores = denominators + most_queries();        // [heads][window]
+    float* temporary = scores + heads * window();         // [heads][16]
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
+      for (int h = 0; h < heads; ++h) {
+        const int64_t query = (row - rows.begin) * heads + h;
+        form_.map->query(kernels, own.q[h], kv_head * heads + h, segment.position(row), phi + query * features_);
+        denominators[query] = kernels.dot(phi + query * features_, fold + features_ * dim_v, features_);
+      }
+    }
+    std::fill(sums, sums + queries * dim_v, 0.0f);
+    kernels.weighted_sum({.weights = phi,
+                          .weight_stride = features_,
+                          .queries = queries,
+                          .rows = fold,
+                          .count = features_,
+                          .row_stride = dim_v,
+                          .dim = dim_v,
+                          .out = sums,
+                          .out_stride = dim_v});
+    const KeyPanels panels{.fresh = prepared + committed_floats(segment), .dim = features_, .committed = prepared};
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const VisibleRows all(segment, kv_head, row, path);
+      const int64_t seen = closed_group_ > 0 ? all.position() / closed_group_ * closed_group_ : all.position() + 1;
+      const VisibleRows visible = all.range(segment.state->window_begin(all.position()), seen);
+      const int64_t first_query = (row - rows.begin) * heads;
+      const float* own_phi[kMaxHeadsPerKv];
+      for (int h = 0; h < heads; ++h) own_phi[h] = phi + (first_query + h) * features_;
+      visible.scores(kernels, own_phi, heads, panels, temporary, scores, window());
+      float* own = sums + first_query * dim_v;
+      visible.weighted_sum(kernels, scores, window(), heads, own);
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      for (int h = 0; h < heads; ++h) {
+        float sum = denominators[first_query + h];
+        for (int64_t j = 0; j < visible.count(); ++j) sum += scores[h * window() + j];
+        const float divisor = form_.denominator.of(sum);
+        for (int64_t c = 0; c < dim_v; ++c) out[h * dim_v + c] = own[h * dim_v + c] / divisor;
+      }
+    }
+  }
+
+  AdditiveForm form_;
+  AttentionShape shape_;
+  int64_t closed_group_, block_, features_;
+};
+
+}  // namespace
+
+std::unique_ptr<Mechanism> make_additive(AdditiveForm form, const AttentionShape& shape, int64_t closed_group) {
+  return std::make_unique<Additive>(std::move(form), shape, closed_group);
+}
+
+}  // namespace espalier

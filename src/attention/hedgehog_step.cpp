@@ -1,0 +1,58 @@
+#include <algorithm>
+#include <vector>
+
+#include "attention/hedgehog.h"
+
+namespace espalier {
+
+void hedgehog(const Kernels& kernels, const float* x, const HedgehogWeight& w, float* phi) {
+  float *positive = phi, *negative = phi + w.features;
+  std::fill(positive, positive + w.features, 0.0f);
+  kernels.weighted_sum(
+      {.weights = x, .rows = w.weight, .count = w.dim, .row_stride = w.features, .dim = w.features, .out = positive});
+  kernels.scale(positive, -1.0f, w.features, negative);
+  for (float* half : {positive, negative}) {
+    const float sum = kernels.exp_sum(half, kernels.max(half, w.features), w.features, half);
+    for (int64_t f = 0; f < w.features; ++f) half[f] = std::max(half[f] / sum, kMinFeature);
+  }
+}
+
+namespace {
+
+class HedgehogMap : public FeatureMap {
+ public:
+  HedgehogMap(const AttentionShape& shape, int64_t features) : shape_(shape), features_(features) {}
+  int64_t features() const override { return 2 * features_; }
+  std::vector<ParameterInfo> parameters() const override {
+    return {{"feature_q.weight", {shape_.heads, shape_.dim_k, features_}, Init::kIdentity, true},
+            {"feature_k.weight", {shape_.heads_kv, shape_.dim_k, features_}, Init::kIdentity, true}};
+  }
+  void load(const std::vector<std::vector<float>>& values) override {
+    q_ = values[0];
+    k_ = values[1];
+  }
+  void query(const Kernels& kernels, const float* x, int head, int64_t, float* phi) const override {
+    hedgehog(kernels, x, of(q_, head), phi);
+  }
+  void key(const Kernels& kernels, const float* x, int kv_head, int64_t, float* phi) const override {
+    hedgehog(kernels, x, of(k_, kv_head), phi);
+  }
+
+ private:
+  HedgehogWeight of(const std::vector<float>& weights, int head) const {
+    return {weights.data() + head * shape_.dim_k * features_, shape_.dim_k, features_};
+  }
+  AttentionShape shape_;
+  int64_t features_;
+  std::vector<float> q_, k_;
+};
+
+}  // namespace
+
+AdditiveForm make_hedgehog_form(const AttentionSpec& spec, const AttentionShape& shape) {
+  spec.reject_unknown("features");
+  return {.map = std::make_unique<HedgehogMap>(shape, spec.integer("features", shape.dim_k, 1, 4096)),
+          .denominator = {Denominator::kPlus, kMinFeature}};
+}
+
+}  // namespace espalier
