@@ -39,17 +39,16 @@ class Additive : public Mechanism {
   void load(const std::vector<std::vector<float>>& values) override { form_.map->load(values); }
 
   // Fold: S [M][Dv], then z [M].
-  void fold_rows(const Kernels& kernels, int kv_head, int64_t first, int64_t count, const float* k, const float* v,
-                 float* fold) const override {
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
     float* z = fold + features_ * shape_.dim_v;
-    std::vector<float> columns(static_cast<size_t>(features_ * count)), phi(static_cast<size_t>(features_));
-    for (int64_t row = 0; row < count; ++row) {
-      form_.map->key(kernels, k + row * shape_.dim_k, kv_head, first + row, phi.data());
+    std::vector<float> columns(static_cast<size_t>(features_ * rows.count)), phi(static_cast<size_t>(features_));
+    for (int64_t row = 0; row < rows.count; ++row) {
+      form_.map->key(kernels, rows.k + row * shape_.dim_k, kv_head, rows.first + row, phi.data());
       for (int64_t m = 0; m < features_; ++m)
-        columns[static_cast<size_t>(m * count + row)] = phi[static_cast<size_t>(m)];
+        columns[static_cast<size_t>(m * rows.count + row)] = phi[static_cast<size_t>(m)];
       kernels.add(z, phi.data(), features_, z);
     }
-    add_outer_products(kernels, columns.data(), features_, count, v, shape_.dim_v, fold);
+    add_outer_products(kernels, columns.data(), features_, rows.count, rows.v, shape_.dim_v, fold);
   }
 
   // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; then folds at borders.
@@ -83,17 +82,10 @@ class Additive : public Mechanism {
               const float* prepared, float* scratch) const override {
     const float* steps = prepared + committed_floats(segment) + fresh_floats(segment);
     const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
-    // Rows that follow each other in the tree's order and read the same fold.
-    for (int64_t first = begin; first < end;) {
-      const float* fold = fold_for(segment, kv_head, segment.position(first), steps);
-      int64_t last = first + 1;
-      while (last < std::min(end, first + together) &&
-             fold_for(segment, kv_head, segment.position(last), steps) == fold) {
-        ++last;
-      }
-      attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
-      first = last;
-    }
+    each_run_of_fold(segment, kv_head, begin, end, together, steps,
+                     [&](int64_t first, int64_t last, const float* fold) {
+                       attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
+                     });
   }
 
   bool finishes() const override { return form_.rms; }

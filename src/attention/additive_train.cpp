@@ -15,8 +15,10 @@ class TrainAdditive : public TrainMechanism {
   TrainAdditive(TrainAdditiveForm form, int64_t closed_group)
       : form_(std::move(form)), closed_(closed_group > 0), chunk_(closed_group > 0 ? closed_group : kChunk) {}
 
-  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 const std::vector<at::Tensor>& parameters) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
+    const at::Tensor& q = rows.q;
+    const at::Tensor& k = rows.k;
+    const at::Tensor& v = rows.v;
     const auto [features_q, features_k] = form_.map(q, k, parameters);
     const at::Tensor phi_q = grouped_queries(features_q, k.size(1), chunk_);  // [B, Hk, n, H/Hk * C, M]
     const at::Tensor phi_k = grouped(features_k, chunk_);                     // [B, Hk, n, C, M], zero rows at the end

@@ -74,9 +74,8 @@ class Augmented : public Mechanism {
     if (filter_.taps() > 0) filter_.load(values.back());
   }
 
-  void fold_rows(const Kernels& kernels, int kv_head, int64_t first, int64_t count, const float* k, const float* v,
-                 float* fold) const override {
-    if (global_) global_->fold_rows(kernels, kv_head, first, count, k, v, fold);
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
+    if (global_) global_->fold_rows(kernels, kv_head, rows, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

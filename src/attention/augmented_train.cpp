@@ -26,17 +26,16 @@ class TrainAugmented : public TrainMechanism {
     taps_ = spec.value("taps", "32") != "0";
   }
 
-  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 const std::vector<at::Tensor>& parameters) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
     at::Tensor sum;
     const auto add = [&](const at::Tensor& part) { sum = sum.defined() ? sum + part : part; };
-    if (local_) add(local_->mix(q, k, v, {}));
+    if (local_) add(local_->mix(rows, {}));
     if (global_) {
       const auto first = parameters.begin() + (fixed_alpha_ ? 0 : 1), last = parameters.end() - (taps_ ? 1 : 0);
-      const at::Tensor part = global_->mix(q, k, v, {first, last});
+      const at::Tensor part = global_->mix(rows, {first, last});
       add(fixed_alpha_ ? part : parameters[0] * part);
     }
-    if (taps_) add(train_conv(v, parameters.back()));
+    if (taps_) add(train_conv(rows.v, parameters.back()));
     return sum;
   }
 

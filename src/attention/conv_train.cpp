@@ -23,8 +23,8 @@ namespace {
 
 class TrainConv : public TrainMechanism {
  public:
-  at::Tensor mix(const at::Tensor&, const at::Tensor&, const at::Tensor& v,
-                 const std::vector<at::Tensor>& parameters) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
+    const at::Tensor& v = rows.v;
     return train_conv(v, parameters[0]);
   }
 };

@@ -117,15 +117,14 @@ class FlashGlobal : public FlashPart {
             .fold_floats = int64_t{shape_.dim_k} * shape_.dim_v};
   }
 
-  void fold_rows(const Kernels& kernels, int, int64_t, int64_t count, const float* k, const float* v,
-                 float* fold) const override {
-    std::vector<float> columns(static_cast<size_t>(shape_.dim_k * count));  // k^ [Dk][count]
-    for (int64_t row = 0; row < count; ++row) {
-      const float* key = k + row * shape_.dim_k;
+  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, float* fold) const override {
+    std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));  // k^ [Dk][count]
+    for (int64_t row = 0; row < rows.count; ++row) {
+      const float* key = rows.k + row * shape_.dim_k;
       const float inverse = inverse_norm(squares_of(key, shape_.dim_k));
-      for (int64_t d = 0; d < shape_.dim_k; ++d) columns[static_cast<size_t>(d * count + row)] = key[d] * inverse;
+      for (int64_t d = 0; d < shape_.dim_k; ++d) columns[static_cast<size_t>(d * rows.count + row)] = key[d] * inverse;
     }
-    add_outer_products(kernels, columns.data(), shape_.dim_k, count, v, shape_.dim_v, fold);
+    add_outer_products(kernels, columns.data(), shape_.dim_k, rows.count, rows.v, shape_.dim_v, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

@@ -10,8 +10,10 @@ class TrainFlashLocal : public TrainMechanism {
  public:
   TrainFlashLocal(int64_t group, bool terraced) : group_(group), terraced_(terraced) {}
 
-  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 const std::vector<at::Tensor>&) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>&) const override {
+    const at::Tensor& q = rows.q;
+    const at::Tensor& k = rows.k;
+    const at::Tensor& v = rows.v;
     const int64_t heads = q.size(1), heads_kv = k.size(1);
     const at::Tensor queries = grouped_queries(normalised(q), heads_kv, group_);  // [B, Hk, n, H/Hk * G, D]
     at::Tensor keys = grouped(normalised(k), group_), values = grouped(v, group_);
@@ -35,8 +37,10 @@ class TrainFlashGlobal : public TrainMechanism {
  public:
   TrainFlashGlobal(int64_t group, bool count) : group_(group), count_(count) {}
 
-  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 const std::vector<at::Tensor>&) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>&) const override {
+    const at::Tensor& q = rows.q;
+    const at::Tensor& k = rows.k;
+    const at::Tensor& v = rows.v;
     const at::Tensor queries = grouped_queries(normalised(q), k.size(1), group_);  // [B, Hk, n, H/Hk * G, D]
     const at::Tensor sums = at::matmul(grouped(normalised(k), group_).transpose(-1, -2), grouped(v, group_));
     at::Tensor closed = summed_before(sums, 1);  // [B, Hk, n, Dk, Dv]

@@ -21,32 +21,43 @@ int64_t fold_steps_floats(const SegmentRows& segment) {
 
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
                      float* steps) {
+  const int64_t count = segment.state->layout().fold_floats == 0 ? 0 : borders(segment);
+  for (int64_t step = 0; step < count; ++step) make_fold_step(kernels, mechanism, segment, kv_head, step, steps);
+}
+
+void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
+                    int64_t step, float* steps) {
   const LayerState& state = *segment.state;
   const StateLayout& layout = state.layout();
-  const float* previous = state.fold(kv_head);
-  std::vector<float> k(static_cast<size_t>(layout.block * layout.dim_k)),
-      v(static_cast<size_t>(layout.block * layout.dim_v));
-  const int64_t count = layout.fold_floats == 0 ? 0 : borders(segment);
-  for (int64_t step = 0; step < count; ++step) {
-    float* fold = steps + step * layout.fold_floats;
-    std::copy(previous, previous + layout.fold_floats, fold);
-    const int64_t end = state.fold_end() + (step + 1) * layout.block;
-    const int64_t begin = std::min(end, std::max(end - layout.block, layout.sinks));
-    for (int64_t position = begin; position < end; ++position) {
-      float* k_row = k.data() + (position - begin) * layout.dim_k;
-      float* v_row = v.data() + (position - begin) * layout.dim_v;
-      if (position < state.length()) {
-        state.copy_k_row(kv_head, position, k_row);
-        std::copy_n(state.v_row(kv_head, position), layout.dim_v, v_row);
-      } else {
-        const int64_t offset = (position - state.length()) * segment.kv_stride;
-        std::copy_n(segment.k + offset + int64_t{kv_head} * layout.dim_k, layout.dim_k, k_row);
-        std::copy_n(segment.v + offset + int64_t{kv_head} * layout.dim_v, layout.dim_v, v_row);
-      }
+  const float* previous = step == 0 ? state.fold(kv_head) : steps + (step - 1) * layout.fold_floats;
+  float* fold = steps + step * layout.fold_floats;
+  std::copy(previous, previous + layout.fold_floats, fold);
+  const int64_t end = state.fold_end() + (step + 1) * layout.block;
+  const int64_t begin = std::min(end, std::max(end - layout.block, layout.sinks));
+  std::vector<float> k(static_cast<size_t>(layout.block * layout.dim_k));
+  std::vector<float> v(static_cast<size_t>(layout.block * layout.dim_v));
+  std::vector<float> extra(static_cast<size_t>(layout.block * layout.dim_extra));
+  for (int64_t position = begin; position < end; ++position) {
+    float* k_row = k.data() + (position - begin) * layout.dim_k;
+    float* v_row = v.data() + (position - begin) * layout.dim_v;
+    float* extra_row = extra.data() + (position - begin) * layout.dim_extra;
+    if (position < state.length()) {
+      state.copy_k_row(kv_head, position, k_row);
+      std::copy_n(state.v_row(kv_head, position), layout.dim_v, v_row);
+      std::copy_n(state.extra_row(kv_head, position), layout.dim_extra, extra_row);
+    } else {
+      const int64_t row = position - state.length();
+      std::copy_n(segment.k + row * segment.kv_stride + int64_t{kv_head} * layout.dim_k, layout.dim_k, k_row);
+      std::copy_n(segment.v + row * segment.kv_stride + int64_t{kv_head} * layout.dim_v, layout.dim_v, v_row);
+      std::copy_n(segment.extra_of(row, kv_head), layout.dim_extra, extra_row);
     }
-    mechanism.fold_rows(kernels, kv_head, begin, end - begin, k.data(), v.data(), fold);
-    previous = fold;
   }
+  mechanism.fold_rows(kernels, kv_head, {begin, end - begin, k.data(), v.data(), extra.data()}, fold);
+}
+
+int64_t fold_steps_before(const SegmentRows& segment, int64_t position) {
+  const LayerState& state = *segment.state;
+  return (state.fold_end(position) - state.fold_end()) / state.layout().block;
 }
 
 void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, int64_t count, const float* v,
@@ -63,9 +74,8 @@ void add_outer_products(const Kernels& kernels, const float* columns, int64_t fe
 }
 
 const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps) {
-  const LayerState& state = *segment.state;
-  const int64_t step = (state.fold_end(position) - state.fold_end()) / state.layout().block;
-  return step == 0 ? state.fold(kv_head) : steps + (step - 1) * state.layout().fold_floats;
+  const int64_t step = fold_steps_before(segment, position);
+  return step == 0 ? segment.state->fold(kv_head) : steps + (step - 1) * segment.state->layout().fold_floats;
 }
 
 }  // namespace espalier

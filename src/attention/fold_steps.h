@@ -12,8 +12,28 @@ int64_t fold_steps_floats(const SegmentRows& segment);
 // `steps` [borders][fold_floats].
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
                      float* steps);
+// One of them, [0, borders), after those before it: for a mechanism whose rows depend on the folds before them.
+void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
+                    int64_t step, float* steps);
+// How many of them a node at `position` needs.
+int64_t fold_steps_before(const SegmentRows& segment, int64_t position);
 // The fold that a node at `position` reads.
 const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps);
+
+// Calls body(first, last, fold) for runs of rows [begin, end) that read the same fold, at most `together` in each.
+template <class Body>
+void each_run_of_fold(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, int64_t together,
+                      const float* steps, Body&& body) {
+  for (int64_t first = begin; first < end;) {
+    const float* fold = fold_for(segment, kv_head, segment.position(first), steps);
+    int64_t last = first + 1;
+    while (last < end && last - first < together && fold_for(segment, kv_head, segment.position(last), steps) == fold) {
+      ++last;
+    }
+    body(first, last, fold);
+    first = last;
+  }
+}
 
 // fold [features][Dv] += phi_j v_j^T for j = 0, 1, … < count in turn; columns [features][count] holds phi, v
 // [count][Dv].

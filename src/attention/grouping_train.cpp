@@ -9,9 +9,8 @@ at::Tensor TrainMechanism::finish(const at::Tensor& mixed) const {
   return mixed;
 }
 
-at::Tensor TrainMechanism::parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                    const std::vector<at::Tensor>& parameters) const {
-  return finish(mix(q, k, v, parameters));
+at::Tensor TrainMechanism::parallel(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const {
+  return finish(mix(rows, parameters));
 }
 
 at::Tensor grouped(const at::Tensor& x, int64_t group) {

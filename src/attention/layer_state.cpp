@@ -36,12 +36,14 @@ LayerState::LayerState(const StateLayout& layout) : layout_(layout) {
   ESPALIER_CHECK(layout.sinks <= kPanel);
   k_.resize(static_cast<size_t>(layout.heads_kv));
   v_.resize(static_cast<size_t>(layout.heads_kv));
+  extra_.resize(static_cast<size_t>(layout.heads_kv));
   if (layout.bounded()) {
     // The most rows that are ever held, plus one, at any offset to a panel.
     const int64_t rows = std::max((layout.lag + 1) * layout.block, layout.tail) + 1;
     panels_ = panels_for(rows) + 1;
     for (auto& head : k_) head.assign(static_cast<size_t>(panels_ * kPanel * layout.dim_k), 0.0f);
     for (auto& head : v_) head.assign(static_cast<size_t>(panels_ * kPanel * layout.dim_v), 0.0f);
+    for (auto& head : extra_) head.assign(static_cast<size_t>(panels_ * kPanel * layout.dim_extra), 0.0f);
   }
   if (layout.sinks > 0) {
     sink_k_.assign(static_cast<size_t>(layout.heads_kv * layout.dim_k * kPanel), 0.0f);
@@ -87,6 +89,11 @@ void LayerState::copy_k_row(int kv_head, int64_t position, float* out) const {
   for (int d = 0; d < layout_.dim_k; ++d) out[d] = panel[d * kPanel];
 }
 
+const float* LayerState::extra_row(int kv_head, int64_t position) const {
+  return extra_[static_cast<size_t>(kv_head)].data() +
+         (panel_slot(position) * kPanel + position % kPanel) * layout_.dim_extra;
+}
+
 int64_t LayerState::sinks_held() const {
   return std::min(length_, layout_.sinks);
 }
@@ -110,10 +117,12 @@ void LayerState::reserve(int64_t rows) {
   const int64_t grown = (std::max(needed, panels_ + panels_ / 4) + kGrowthPanels - 1) / kGrowthPanels * kGrowthPanels;
   for (auto& head : k_) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_k));
   for (auto& head : v_) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_v));
+  for (auto& head : extra_) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_extra));
   panels_ = grown;
 }
 
-void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, const float* k, const float* v) {
+void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, const float* k, const float* v,
+                        const float* extra) {
   reserve(1);
   for (int head = 0; head < layout_.heads_kv; ++head) {
     const float* k_head = k + head * layout_.dim_k;
@@ -121,6 +130,7 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
     float* panel = const_cast<float*>(k_panel(head, length_)) + length_ % kPanel;
     for (int d = 0; d < layout_.dim_k; ++d) panel[d * kPanel] = k_head[d];
     std::copy(v_head, v_head + layout_.dim_v, const_cast<float*>(v_row(head, length_)));
+    std::copy_n(extra + head * layout_.dim_extra, layout_.dim_extra, const_cast<float*>(extra_row(head, length_)));
     if (length_ < layout_.sinks) {
       float* sink = const_cast<float*>(sink_k_panel(head)) + length_;
       for (int d = 0; d < layout_.dim_k; ++d) sink[d * kPanel] = k_head[d];
@@ -131,14 +141,16 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
   ++length_;
   if (layout_.fold_floats == 0 || fold_end() == folded) return;
   const int64_t begin = std::min(fold_end(), std::max(folded, layout_.sinks)), count = fold_end() - begin;
-  std::vector<float> k_rows(static_cast<size_t>(count * layout_.dim_k)),
-      v_rows(static_cast<size_t>(count * layout_.dim_v));
+  std::vector<float> k_rows(static_cast<size_t>(count * layout_.dim_k));
+  std::vector<float> v_rows(static_cast<size_t>(count * layout_.dim_v));
+  std::vector<float> extra_rows(static_cast<size_t>(count * layout_.dim_extra));
   for (int head = 0; head < layout_.heads_kv; ++head) {
     for (int64_t row = 0; row < count; ++row) {
       copy_k_row(head, begin + row, k_rows.data() + row * layout_.dim_k);
       std::copy_n(v_row(head, begin + row), layout_.dim_v, v_rows.data() + row * layout_.dim_v);
+      std::copy_n(extra_row(head, begin + row), layout_.dim_extra, extra_rows.data() + row * layout_.dim_extra);
     }
-    mechanism.fold_rows(kernels, head, begin, count, k_rows.data(), v_rows.data(),
+    mechanism.fold_rows(kernels, head, {begin, count, k_rows.data(), v_rows.data(), extra_rows.data()},
                         fold_.data() + head * layout_.fold_floats);
   }
 }
@@ -147,6 +159,7 @@ int64_t LayerState::bytes() const {
   size_t floats = sink_k_.size() + sink_v_.size() + fold_.size();
   for (const auto& head : k_) floats += head.size();
   for (const auto& head : v_) floats += head.size();
+  for (const auto& head : extra_) floats += head.size();
   return static_cast<int64_t>(floats * sizeof(float) + sizeof(length_));
 }
 
@@ -164,6 +177,7 @@ void LayerState::serialize(std::string& out) const {
       copy_k_row(head, position, k_row.data());
       append_bytes(out, k_row.data(), k_row.size() * sizeof(float));
       append_bytes(out, v_row(head, position), static_cast<size_t>(layout_.dim_v) * sizeof(float));
+      append_bytes(out, extra_row(head, position), static_cast<size_t>(layout_.dim_extra) * sizeof(float));
     }
   }
 }
@@ -176,7 +190,7 @@ LayerState LayerState::deserialize(const StateLayout& layout, std::string_view& 
     throw CorruptFile(error_text(where, "a length in [0, 2^40]", std::to_string(length)));
   }
   const int64_t first = state.first_row_at(length);
-  const int64_t row_bytes = static_cast<int64_t>(sizeof(float)) * (layout.dim_k + layout.dim_v);
+  const int64_t row_bytes = static_cast<int64_t>(sizeof(float)) * (layout.dim_k + layout.dim_v);  // sinks have no more
   const int64_t rows = length - first + std::min(length, layout.sinks);
   if (rows > static_cast<int64_t>(in.size()) / std::max<int64_t>(1, row_bytes * layout.heads_kv)) {
     throw CorruptFile(error_text(where, std::to_string(rows) + " rows", std::to_string(in.size()) + " bytes"));
@@ -199,6 +213,8 @@ LayerState LayerState::deserialize(const StateLayout& layout, std::string_view& 
       float* panel = const_cast<float*>(state.k_panel(head, position)) + position % kPanel;
       for (int d = 0; d < layout.dim_k; ++d) panel[d * kPanel] = k_row[static_cast<size_t>(d)];
       take_bytes(in, const_cast<float*>(state.v_row(head, position)), v_bytes, where);
+      take_bytes(in, const_cast<float*>(state.extra_row(head, position)),
+                 static_cast<size_t>(layout.dim_extra) * sizeof(float), where);
     }
   }
   return state;

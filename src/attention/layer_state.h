@@ -22,6 +22,7 @@ class Mechanism;
 
 struct StateLayout {
   int heads_kv = 0, dim_k = 0, dim_v = 0;
+  int dim_extra = 0;        // what else a row holds: made by the mechanism when the row is new, kept beside k and v
   int64_t block = 0;        // 0: every row stays
   int64_t lag = 1;          // whole blocks before the open one that stay rows
   int64_t tail = 0;         // rows before the next position that stay whatever their block (conv: taps - 1)
@@ -54,6 +55,7 @@ class LayerState {
   // How many rows from `position` on lie one after the other in memory, dim_v floats apart (a ring wraps).
   int64_t v_run(int64_t position) const;
   void copy_k_row(int kv_head, int64_t position, float* out) const;  // [dim_k]
+  const float* extra_row(int kv_head, int64_t position) const;       // [dim_extra]
 
   int64_t sinks_held() const;                    // min(length, sinks)
   const float* sink_k_panel(int kv_head) const;  // [dim_k][16], sinks <= 16
@@ -61,9 +63,10 @@ class LayerState {
 
   const float* fold(int kv_head) const;  // [fold_floats]
 
-  // Takes one row in: k [heads_kv, dim_k], v [heads_kv, dim_v]; folds a block when the next position leaves it
-  // behind. `mechanism` is the one whose layout this is. Call reserve() first for a no-throw guarantee.
-  void append(const Kernels& kernels, const Mechanism& mechanism, const float* k, const float* v);
+  // Takes one row in: k [heads_kv, dim_k], v [heads_kv, dim_v], extra [heads_kv, dim_extra]; folds a block when the
+  // next position leaves it behind. `mechanism` is the one whose layout this is. Call reserve() first for a no-throw
+  // guarantee.
+  void append(const Kernels& kernels, const Mechanism& mechanism, const float* k, const float* v, const float* extra);
   // Room for `rows` more rows; the only part of a commit that can fail.
   void reserve(int64_t rows);
 
@@ -82,6 +85,7 @@ class LayerState {
   int64_t length_ = 0;
   int64_t panels_ = 0;                     // allocated panels per head (ring size when bounded)
   std::vector<std::vector<float>> k_, v_;  // per KV head: [panels][dim_k][16], [panels * 16][dim_v]
+  std::vector<std::vector<float>> extra_;  // per KV head: [panels * 16][dim_extra]
   std::vector<float> sink_k_, sink_v_;     // [heads_kv][dim_k][16], [heads_kv][sinks][dim_v]
   std::vector<float> fold_;                // [heads_kv][fold_floats]
 };

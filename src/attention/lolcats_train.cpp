@@ -45,8 +45,10 @@ class TrainLolcats : public TrainMechanism {
  public:
   explicit TrainLolcats(const LolcatsOptions& options) : options_(options) {}
 
-  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 const std::vector<at::Tensor>& parameters) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
+    const at::Tensor& q = rows.q;
+    const at::Tensor& k = rows.k;
+    const at::Tensor& v = rows.v;
     const int64_t tokens = q.size(2), heads = q.size(1), heads_kv = k.size(1), group = options_.group;
     const int64_t sinks = std::min(options_.sinks, tokens), groups = (tokens + group - 1) / group;
     const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));

@@ -4,29 +4,31 @@
 // measured against the f64 plain loops of src/attention/reference.
 #pragma once
 
+#include <ATen/core/Tensor.h>
+
 #include <memory>
 #include <vector>
 
 #include "attention/operator.h"
 
-namespace at {
-class Tensor;
-}
-
 namespace espalier {
+
+// What a layer's mechanism is given of a batch of whole sequences.
+struct TrainRows {
+  at::Tensor q, k, v;  // [B, H, T, Dk], [B, Hk, T, Dk], [B, Hk, T, Dv]
+  at::Tensor hidden;   // [B, T, d] what q, k and v were projected from
+};
 
 class TrainMechanism {
  public:
   virtual ~TrainMechanism() = default;
 
-  // q [B, H, T, Dk], k [B, Hk, T, Dk], v [B, Hk, T, Dv] -> [B, H, T, Dv]. `parameters` as Mechanism::parameters()
-  // lists them. T is free: incomplete groups are padded inside.
-  at::Tensor parallel(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                      const std::vector<at::Tensor>& parameters) const;
+  // -> [B, H, T, Dv]. `parameters` as Mechanism::parameters() lists them. T is free: incomplete groups are padded
+  // inside.
+  at::Tensor parallel(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const;
 
   // parallel() in two: what each head gives, and the norm over all heads that Mechanism::finish() is.
-  virtual at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                         const std::vector<at::Tensor>& parameters) const = 0;
+  virtual at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const = 0;
   virtual at::Tensor finish(const at::Tensor& mixed) const;
 };
 

@@ -21,6 +21,7 @@ struct AttentionShape {
   int heads_kv = 0;  // Hk, divides H; query head h reads KV head h / (H / Hk)
   int dim_k = 0;     // Dk
   int dim_v = 0;     // Dv
+  int hidden = 0;    // d, the width of the rows that q, k and v are projected from
   int layer = 0, layers = 1;
 
   int heads_per_kv() const { return heads / heads_kv; }
@@ -63,8 +64,21 @@ struct SegmentRows {
   int64_t q_stride, kv_stride;
   float* out;  // [R, H, Dv], rows out_stride floats apart
   int64_t out_stride;
+  const float* hidden = nullptr;  // [R, d] what q, k and v were projected from, rows hidden_stride floats apart
+  int64_t hidden_stride = 0;
+  float* extra = nullptr;  // [R, Hk, layout.dim_extra], without gaps: prepare() fills it for its KV head
 
   int64_t position(int64_t row) const { return state->length() + depth[row]; }
+  float* extra_of(int64_t row, int kv_head) const {
+    const StateLayout& layout = state->layout();
+    return extra + (row * layout.heads_kv + kv_head) * layout.dim_extra;
+  }
+};
+
+// Rows that go into a fold: k [count, Dk], v [count, Dv], extra [count, dim_extra] of positions first, first + 1, …
+struct FoldRows {
+  int64_t first, count;
+  const float *k, *v, *extra;
 };
 
 class Mechanism {
@@ -77,11 +91,9 @@ class Mechanism {
   // Takes the values of parameters(), in their order, each row-major.
   virtual void load(const std::vector<std::vector<float>>& values) { (void)values; }
 
-  // fold += rows k [count, Dk] and v [count, Dv] at positions `first`, first + 1, …, one after the other: however they
-  // are cut into calls, the fold gets the same bits. Called in position order, sinks left out.
-  virtual void fold_rows(const Kernels& kernels, int kv_head, int64_t first, int64_t count, const float* k,
-                         const float* v, float* fold) const {
-    (void)kernels, (void)kv_head, (void)first, (void)count, (void)k, (void)v, (void)fold;
+  // Takes rows of one block, all of them but sinks, into the fold. Called block by block in position order.
+  virtual void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const {
+    (void)kernels, (void)kv_head, (void)rows, (void)fold;
   }
 
   // Floats of memory that prepare() fills per KV head and attend() reads.

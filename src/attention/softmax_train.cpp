@@ -9,8 +9,10 @@ namespace {
 
 class TrainSoftmax : public TrainMechanism {
  public:
-  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 const std::vector<at::Tensor>&) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>&) const override {
+    const at::Tensor& q = rows.q;
+    const at::Tensor& k = rows.k;
+    const at::Tensor& v = rows.v;
     return at::scaled_dot_product_attention(q, per_query_head(k, q.size(1)), per_query_head(v, q.size(1)), {}, 0.0,
                                             /*is_causal=*/true);
   }

@@ -16,8 +16,10 @@ class TrainDiagAttention : public TrainMechanism {
  public:
   explicit TrainDiagAttention(int64_t group) : group_(group) {}
 
-  at::Tensor mix(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                 const std::vector<at::Tensor>&) const override {
+  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>&) const override {
+    const at::Tensor& q = rows.q;
+    const at::Tensor& k = rows.k;
+    const at::Tensor& v = rows.v;
     const int64_t heads = q.size(1), heads_kv = k.size(1);
     const double scale = 1.0 / std::sqrt(static_cast<double>(q.size(3)));
     const at::Tensor scores = at::matmul(grouped_queries(q * scale, heads_kv, group_),

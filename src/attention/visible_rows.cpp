@@ -117,6 +117,21 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
 
 void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
                                float* out) const {
+  const int64_t dim = segment_.state->layout().dim_v;
+  weighted_sum(kernels, {&LayerState::v_row, segment_.v + kv_head_ * dim, dim, segment_.kv_stride}, weights,
+               weight_stride, queries, out);
+}
+
+void VisibleRows::weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
+                                     float* out) const {
+  const StateLayout& layout = segment_.state->layout();
+  const int64_t row = int64_t{layout.heads_kv} * layout.dim_extra;
+  weighted_sum(kernels, {&LayerState::extra_row, segment_.extra_of(0, kv_head_), layout.dim_extra, row}, weights,
+               weight_stride, queries, out);
+}
+
+void VisibleRows::weighted_sum(const Kernels& kernels, const Values& values, const float* weights,
+                               int64_t weight_stride, int queries, float* out) const {
   const LayerState& state = *segment_.state;
   const int64_t dim = state.layout().dim_v;
   WeightedSum sum{.weights = weights,
@@ -124,14 +139,14 @@ void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int
                   .queries = queries,
                   .rows = nullptr,
                   .count = 0,
-                  .row_stride = dim,
+                  .row_stride = values.committed_stride,
                   .dim = dim,
                   .out = out,
                   .out_stride = dim};
   const int64_t committed_end = std::min(end_, base());
   for (int64_t position = begin_; position < committed_end; position += sum.count) {
     sum.weights = weights + position - begin_;
-    sum.rows = state.v_row(kv_head_, position);
+    sum.rows = (state.*values.committed)(kv_head_, position);
     sum.count = std::min(committed_end - position, state.v_run(position));
     kernels.weighted_sum(sum);
   }
@@ -139,14 +154,26 @@ void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int
   if (fresh >= end_) return;
   sum.weights = weights + fresh - begin_;
   sum.count = end_ - fresh;
-  sum.rows = segment_.v + kv_head_ * dim;
-  sum.row_stride = segment_.kv_stride;
+  sum.rows = values.fresh;
+  sum.row_stride = values.fresh_stride;
   if (path_) {
     sum.index = path_ + fresh - base();
   } else {
-    sum.rows += (fresh - base()) * segment_.kv_stride;
+    sum.rows += (fresh - base()) * values.fresh_stride;
   }
   kernels.weighted_sum(sum);
+}
+
+const float* VisibleRows::extra(int64_t position) const {
+  return position < base() ? segment_.state->extra_row(kv_head_, position)
+                           : segment_.extra_of(row_at(position), kv_head_);
+}
+
+void VisibleRows::copy_k(int64_t position, float* out) const {
+  if (position < base()) return segment_.state->copy_k_row(kv_head_, position, out);
+  const int64_t dim = segment_.state->layout().dim_k;
+  const float* k = segment_.k + row_at(position) * segment_.kv_stride + kv_head_ * dim;
+  std::copy(k, k + dim, out);
 }
 
 }  // namespace espalier

@@ -43,12 +43,26 @@ class VisibleRows {
   // out_i[c] = fma(weights_i[j], v[begin + j][c], out_i[c]), j ascending, for `queries` queries: weights
   // [queries][count()], weight_stride apart, out [queries][Dv] without gaps.
   void weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries, float* out) const;
+  // The same over the first Dv floats of what the mechanism keeps beside each row.
+  void weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
+                          float* out) const;
+  // What the mechanism keeps beside the row at `position`, [dim_extra].
+  const float* extra(int64_t position) const;
+  void copy_k(int64_t position, float* out) const;  // [Dk]
   // squares[j] = |k at begin + j|^2.
   void key_squares(const Kernels& kernels, const float* fresh_panels, float* squares) const;
 
  private:
   int64_t base() const { return segment_.state->length(); }
   int64_t row_at(int64_t position) const { return path_ ? path_[position - base()] : position - base(); }
+  // Rows of values: of the state from a position on, of the segment; so many floats apart.
+  struct Values {
+    const float* (LayerState::*committed)(int kv_head, int64_t position) const;
+    const float* fresh;
+    int64_t committed_stride, fresh_stride;
+  };
+  void weighted_sum(const Kernels& kernels, const Values& values, const float* weights, int64_t weight_stride,
+                    int queries, float* out) const;
   template <class Panel>
   void each_panel(const KeyPanels& panels, Panel&& panel) const;
 

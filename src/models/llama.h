@@ -7,7 +7,8 @@
 //   rms_norm(Tensor, Vector, eps)    [R, d] -> [R, d]
 //   project(Tensor, {Matrix…})       [R, d] -> one [R, out] for each matrix, in one pass over the rows
 //   rotate(Tensor, heads, head_dim)  rotary embedding, halves layout, at the rows' positions
-//   attend(layer, q, k, v)           [R, H*D], [R, Hk*D] x 2 -> [R, H*D]: the layer's mechanism
+//   attend(layer, h, q, k, v)        [R, d], [R, H*D], [R, Hk*D] x 2 -> [R, H*D]: the layer's mechanism; h is what q, k
+//                                    and v were projected from
 //   gated_silu(gate, up)             silu(gate) * up
 //   add(Tensor, Tensor)              residual
 //   layer(Tensor, body)              runs body(x) -> x; where a Context manages memory
@@ -72,7 +73,7 @@ typename Context::Tensor llama_attention(Context& context, const ModelConfig& co
   auto [q, k, v] = context.project(h, std::array{&layer.q, &layer.k, &layer.v});  // [R, H*D], [R, Hk*D]
   q = context.rotate(q, config.num_attention_heads, config.head_dim);
   k = context.rotate(k, config.num_key_value_heads, config.head_dim);
-  const auto mixed = context.attend(index, q, k, v);       // [R, H*D]
+  const auto mixed = context.attend(index, h, q, k, v);    // [R, H*D]
   return context.project(mixed, std::array{&layer.o})[0];  // [R, d]
 }
 

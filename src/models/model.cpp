@@ -53,9 +53,10 @@ void Model::commit(SequenceState& state, const Pending& pending, std::span<const
   for (size_t l = 0; l < state.layers.size(); ++l) {
     const int64_t k_size = static_cast<int64_t>(pending.k[l].size() / pending.parents.size());
     const int64_t v_size = static_cast<int64_t>(pending.v[l].size() / pending.parents.size());
+    const int64_t extra_size = static_cast<int64_t>(pending.extra[l].size() / pending.parents.size());
     for (const int32_t row : path) {
       state.layers[l].append(kernels(), *mechanisms()[l], pending.k[l].data() + row * k_size,
-                             pending.v[l].data() + row * v_size);
+                             pending.v[l].data() + row * v_size, pending.extra[l].data() + row * extra_size);
     }
   }
 }

@@ -40,9 +40,10 @@ struct Segment {
 
 // The rows that a step computed for one segment, waiting to be committed.
 struct Pending {
-  int64_t base = 0;                      // the state's length that the rows follow
-  std::vector<int32_t> parents;          // [R]
-  std::vector<std::vector<float>> k, v;  // per layer [R, Hk, Dk], [R, Hk, Dv]
+  int64_t base = 0;                       // the state's length that the rows follow
+  std::vector<int32_t> parents;           // [R]
+  std::vector<std::vector<float>> k, v;   // per layer [R, Hk, Dk], [R, Hk, Dv]
+  std::vector<std::vector<float>> extra;  // per layer [R, Hk, dim_extra]
 };
 
 struct StepOutput {

@@ -83,12 +83,14 @@ Rows StepContext::rotate(const Rows& x, int64_t heads, int64_t head_dim) {
   return x;
 }
 
-Rows StepContext::attend(int64_t layer, const Rows& q, const Rows& k, const Rows& v) {
+Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v) {
   Rows out = allocate(q.rows, config_.num_attention_heads * config_.head_dim);
   std::vector<SegmentRows> segments;
   for (size_t s = 0; s < rows_.segments.size(); ++s) {
     const int64_t first = rows_.first_row[s];
     const int64_t count = static_cast<int64_t>(rows_.segments[s].tokens.size());
+    const StateLayout& layout = rows_.segments[s].state->layers[layer].layout();
+    pending_[s].extra[layer].resize(static_cast<size_t>(count * layout.heads_kv * layout.dim_extra));
     segments.push_back({.state = &rows_.segments[s].state->layers[layer],
                         .rows = count,
                         .parent = rows_.parents.data() + first,
@@ -100,7 +102,10 @@ Rows StepContext::attend(int64_t layer, const Rows& q, const Rows& k, const Rows
                         .q_stride = q.columns,
                         .kv_stride = k.columns,
                         .out = out.row(first),
-                        .out_stride = out.columns});
+                        .out_stride = out.columns,
+                        .hidden = hidden.row(first),
+                        .hidden_stride = hidden.columns,
+                        .extra = pending_[s].extra[layer].data()});
     pending_[s].k[layer].assign(k.row(first), k.row(first) + count * k.columns);
     pending_[s].v[layer].assign(v.row(first), v.row(first) + count * v.columns);
   }

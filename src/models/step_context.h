@@ -50,7 +50,7 @@ class StepContext {
     return results;
   }
   Rows rotate(const Rows& x, int64_t heads, int64_t head_dim);
-  Rows attend(int64_t layer, const Rows& q, const Rows& k, const Rows& v);
+  Rows attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v);
   Rows gated_silu(const Rows& gate, const Rows& up);
   Rows add(const Rows& a, const Rows& b);
   Rows output_rows(const Rows& x);

@@ -59,6 +59,7 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
           .heads_kv = static_cast<int>(config.num_key_value_heads),
           .dim_k = static_cast<int>(config.head_dim),
           .dim_v = static_cast<int>(config.head_dim),
+          .hidden = static_cast<int>(config.hidden_size),
           .layer = static_cast<int>(layer),
           .layers = static_cast<int>(config.num_hidden_layers)};
 }

@@ -63,9 +63,7 @@ void search_tau(Student& model, const at::Tensor& tokens, const std::vector<doub
     q = context.rotate(q, config.num_attention_heads, config.head_dim);
     k = context.rotate(k, config.num_key_value_heads, config.head_dim);
     const auto heads = [&](const TrainAttention& attention) {
-      return attention.mechanism->parallel(context.split_heads(q, config.num_attention_heads),
-                                           context.split_heads(k, config.num_key_value_heads),
-                                           context.split_heads(v, config.num_key_value_heads), attention.parameters);
+      return attention.mechanism->parallel(context.rows_of(h, q, k, v), attention.parameters);
     };
     const at::Tensor expected = heads(model.teacher_attention()[l]);
     at::Tensor best = at::full({config.num_attention_heads}, HUGE_VAL),

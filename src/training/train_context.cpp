@@ -43,12 +43,17 @@ at::Tensor TrainContext::split_heads(const at::Tensor& x, int64_t heads) const {
   return x.view({batch_, tokens_, heads, -1}).transpose(1, 2);
 }
 
-at::Tensor TrainContext::attend(int64_t layer, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v) const {
+at::Tensor TrainContext::attend(int64_t layer, const at::Tensor& hidden, const at::Tensor& q, const at::Tensor& k,
+                                const at::Tensor& v) const {
   const TrainAttention& attention = attention_[static_cast<size_t>(layer)];
-  const at::Tensor out = attention.mechanism->parallel(
-      split_heads(q, config_.num_attention_heads), split_heads(k, config_.num_key_value_heads),
-      split_heads(v, config_.num_key_value_heads), attention.parameters);  // [B, H, T, D]
+  const at::Tensor out = attention.mechanism->parallel(rows_of(hidden, q, k, v), attention.parameters);  // [B, H, T, D]
   return out.transpose(1, 2).reshape({batch_ * tokens_, -1});
+}
+
+TrainRows TrainContext::rows_of(const at::Tensor& hidden, const at::Tensor& q, const at::Tensor& k,
+                                const at::Tensor& v) const {
+  return {split_heads(q, config_.num_attention_heads), split_heads(k, config_.num_key_value_heads),
+          split_heads(v, config_.num_key_value_heads), hidden.view({batch_, tokens_, -1})};
 }
 
 at::Tensor TrainContext::gated_silu(const at::Tensor& gate, const at::Tensor& up) const {

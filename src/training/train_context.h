@@ -44,7 +44,7 @@ class TrainContext {
     return results;
   }
   Tensor rotate(const Tensor& x, int64_t heads, int64_t head_dim) const;
-  Tensor attend(int64_t layer, const Tensor& q, const Tensor& k, const Tensor& v) const;
+  Tensor attend(int64_t layer, const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v) const;
   Tensor gated_silu(const Tensor& gate, const Tensor& up) const;
   Tensor add(const Tensor& a, const Tensor& b) const { return a + b; }
   Tensor output_rows(const Tensor& x) const { return x; }
@@ -53,6 +53,8 @@ class TrainContext {
     return body(x);
   }
 
+  // What attend() gives to the mechanism.
+  TrainRows rows_of(const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v) const;
   // [B * T, H * D] -> [B, H, T, D].
   Tensor split_heads(const Tensor& x, int64_t heads) const;
 

@@ -24,6 +24,7 @@ inline void append_random(plain::Sequence& sequence, const AttentionShape& shape
     sequence.q.push_back(random_floats(random, int64_t{shape.heads} * shape.dim_k));
     sequence.k.push_back(random_floats(random, int64_t{shape.heads_kv} * shape.dim_k));
     sequence.v.push_back(random_floats(random, int64_t{shape.heads_kv} * shape.dim_v));
+    if (shape.hidden > 0) sequence.hidden.push_back(random_floats(random, shape.hidden));
   }
 }
 
@@ -38,10 +39,30 @@ inline std::vector<std::vector<float>> random_parameters(const Mechanism& mechan
   return values;
 }
 
+// Commits rows [begin, end) one by one: each is a step, as what a mechanism makes of a row needs the state before it.
+inline void append(const Kernels& kernels, const Mechanism& mechanism, const plain::Sequence& rows, int64_t begin,
+                   int64_t end, LayerState& state) {
+  const StateLayout layout = mechanism.layout();
+  std::vector<float> extra(static_cast<size_t>(layout.heads_kv * layout.dim_extra));
+  const int32_t parent = -1, depth = 0;
+  for (int64_t t = begin; t < end; ++t) {
+    SegmentRows segment{.state = &state, .rows = 1, .parent = &parent, .depth = &depth, .chain = true};
+    segment.k = rows.k[t].data();
+    segment.v = rows.v[t].data();
+    segment.hidden = rows.hidden.empty() ? nullptr : rows.hidden[t].data();
+    segment.extra = extra.data();
+    if (layout.dim_extra > 0) {
+      std::vector<float> prepared(static_cast<size_t>(mechanism.prepared_floats(segment)));
+      for (int head = 0; head < layout.heads_kv; ++head) mechanism.prepare(kernels, segment, head, prepared.data());
+    }
+    state.append(kernels, mechanism, rows.k[t].data(), rows.v[t].data(), extra.data());
+  }
+}
+
 inline LayerState committed(const Kernels& kernels, const Mechanism& mechanism, const plain::Sequence& rows,
                             int64_t count) {
   LayerState state(mechanism.layout());
-  for (int64_t t = 0; t < count; ++t) state.append(kernels, mechanism, rows.k[t].data(), rows.v[t].data());
+  append(kernels, mechanism, rows, 0, count, state);
   return state;
 }
 
@@ -74,12 +95,14 @@ inline std::vector<std::vector<float>> step(const Kernels& kernels, const Mechan
     }
     return stride;
   };
-  AlignedBuffer<float> q, k, v, out;
+  AlignedBuffer<float> q, k, v, out, hidden;
   const int64_t q_stride = place(tree.q, int64_t{shape.heads} * shape.dim_k, q);
   const int64_t width = std::max(shape.dim_k, shape.dim_v);
   const int64_t kv_stride = place(tree.k, int64_t{shape.heads_kv} * width, k);
   place(tree.v, int64_t{shape.heads_kv} * width, v);
   const int64_t out_stride = place({}, int64_t{shape.heads} * shape.dim_v, out);
+  const int64_t hidden_stride = place(tree.hidden, shape.hidden, hidden);
+  std::vector<float> extra(static_cast<size_t>(rows * shape.heads_kv * mechanism.layout().dim_extra), kNan);
   const SegmentRows segment{.state = &state,
                             .rows = rows,
                             .parent = parent.data(),
@@ -91,7 +114,10 @@ inline std::vector<std::vector<float>> step(const Kernels& kernels, const Mechan
                             .q_stride = q_stride,
                             .kv_stride = kv_stride,
                             .out = out.data() + placement.offset,
-                            .out_stride = out_stride};
+                            .out_stride = out_stride,
+                            .hidden = hidden.data() + placement.offset,
+                            .hidden_stride = hidden_stride,
+                            .extra = extra.data()};
   ThreadPool pool(threads);
   Arena arena;
   constexpr int64_t kFloats = 1 << 21;
@@ -116,6 +142,7 @@ inline plain::Sequence path_sequence(const plain::Sequence& past, int64_t length
     to.assign(from.begin(), from.begin() + length);
     for (const int32_t n : path) to.push_back(rows[static_cast<size_t>(n)]);
   };
+  if (!past.hidden.empty()) gather(past.hidden, tree.hidden, whole.hidden);
   gather(past.q, tree.q, whole.q);
   gather(past.k, tree.k, whole.k);
   gather(past.v, tree.v, whole.v);

@@ -73,11 +73,11 @@ const Spec kSpecs[] = {
 };
 
 const AttentionShape kShapes[] = {
-    {.heads = 6, .heads_kv = 2, .dim_k = 16, .dim_v = 16},
-    {.heads = 3, .heads_kv = 3, .dim_k = 8, .dim_v = 8},
-    {.heads = 5, .heads_kv = 1, .dim_k = 7, .dim_v = 7},
-    {.heads = 9, .heads_kv = 1, .dim_k = 20, .dim_v = 20},
-    {.heads = 4, .heads_kv = 2, .dim_k = 8, .dim_v = 24, .layer = 1, .layers = 4},
+    {.heads = 6, .heads_kv = 2, .dim_k = 16, .dim_v = 16, .hidden = 10},
+    {.heads = 3, .heads_kv = 3, .dim_k = 8, .dim_v = 8, .hidden = 24},
+    {.heads = 5, .heads_kv = 1, .dim_k = 7, .dim_v = 7, .hidden = 35},
+    {.heads = 9, .heads_kv = 1, .dim_k = 20, .dim_v = 20, .hidden = 3},
+    {.heads = 4, .heads_kv = 2, .dim_k = 8, .dim_v = 24, .hidden = 16, .layer = 1, .layers = 4},
 };
 
 struct Tree {
@@ -177,11 +177,12 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
       part.q.assign(rows.q.begin() + begin, rows.q.begin() + end);
       part.k.assign(rows.k.begin() + begin, rows.k.begin() + end);
       part.v.assign(rows.v.begin() + begin, rows.v.begin() + end);
+      if (!rows.hidden.empty()) part.hidden.assign(rows.hidden.begin() + begin, rows.hidden.begin() + end);
       std::vector<int32_t> parent;
       for (int64_t r = 0; r < end - begin; ++r) parent.push_back(static_cast<int32_t>(r) - 1);
       const auto got = testing::step(kernels, *mechanism, shape(), state, part, parent);
       out.insert(out.end(), got.begin(), got.end());
-      for (int64_t t = begin; t < end; ++t) state.append(kernels, *mechanism, rows.k[t].data(), rows.v[t].data());
+      testing::append(kernels, *mechanism, rows, begin, end, state);
     }
     std::string bytes;
     state.serialize(bytes);

@@ -147,10 +147,10 @@ at::Tensor over_rms(const at::Tensor& y) {
 
 }  // namespace
 
-at::Tensor plain_attention(const std::string& text, const at::Tensor& q, const at::Tensor& k_rows,
-                           const at::Tensor& v_rows, const std::vector<at::Tensor>& parameters) {
+at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const std::vector<at::Tensor>& parameters) {
   const AttentionSpec spec = AttentionSpec::parse(text);
-  const at::Tensor k = repeated(k_rows, q.size(1)), v = repeated(v_rows, q.size(1));
+  const at::Tensor& q = rows.q;
+  const at::Tensor k = repeated(rows.k, q.size(1)), v = repeated(rows.v, q.size(1));
   const int64_t group = spec.integer("group", 64, 1, 4096), taps = spec.integer("taps", 32, 0, 4096);
   const bool count = spec.value("scale", "count") == "count";
   if (spec.name() == "softmax") {

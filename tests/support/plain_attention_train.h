@@ -7,10 +7,11 @@
 #include <string>
 #include <vector>
 
+#include "attention/mechanism_train.h"
+
 namespace espalier::testing {
 
-// q [B, H, T, D], k and v [B, Hk, T, D], parameters in the mechanism's order, all f64 -> [B, H, T, D].
-at::Tensor plain_attention(const std::string& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                           const std::vector<at::Tensor>& parameters);
+// Parameters in the mechanism's order, all f64 -> [B, H, T, D].
+at::Tensor plain_attention(const std::string& spec, const TrainRows& rows, const std::vector<at::Tensor>& parameters);
 
 }  // namespace espalier::testing

@@ -20,11 +20,11 @@ using testing::plain_attention;
 constexpr double kValueTolerance = 2e-5, kGradientTolerance = 2e-4;
 
 struct Inputs {
-  at::Tensor q, k, v;
+  at::Tensor q, k, v, hidden;
   std::vector<at::Tensor> parameters;
 
   std::vector<at::Tensor> all() const {
-    std::vector<at::Tensor> tensors = {q, k, v};
+    std::vector<at::Tensor> tensors = {q, k, v, hidden};
     tensors.insert(tensors.end(), parameters.begin(), parameters.end());
     return tensors;
   }
@@ -32,14 +32,14 @@ struct Inputs {
     const auto leaf = [&](const at::Tensor& x) {
       return x.detach().to(type).clone().set_requires_grad(with_gradients);
     };
-    Inputs copy{leaf(q), leaf(k), leaf(v), {}};
+    Inputs copy{leaf(q), leaf(k), leaf(v), leaf(hidden), {}};
     for (const at::Tensor& parameter : parameters) copy.parameters.push_back(leaf(parameter));
     return copy;
   }
 };
 
 AttentionShape shape_of(int heads, int heads_kv, int dim) {
-  return {.heads = heads, .heads_kv = heads_kv, .dim_k = dim, .dim_v = dim};
+  return {.heads = heads, .heads_kv = heads_kv, .dim_k = dim, .dim_v = dim, .hidden = 12};
 }
 
 Inputs random_inputs(const std::string& spec, const AttentionShape& shape, int64_t tokens, int64_t batch = 2) {
@@ -48,6 +48,7 @@ Inputs random_inputs(const std::string& spec, const AttentionShape& shape, int64
   Inputs inputs{at::randn({batch, shape.heads, tokens, dim}),
                 at::randn({batch, shape.heads_kv, tokens, dim}),
                 at::randn({batch, shape.heads_kv, tokens, dim}),
+                at::randn({batch, tokens, shape.hidden}),
                 {}};
   for (const ParameterInfo& info : make_mechanism(AttentionSpec::parse(spec), shape)->parameters()) {
     const double scale = info.init == Init::kIdentity ? 0.5 : info.trained ? 0.3 : 1.0;
@@ -58,7 +59,7 @@ Inputs random_inputs(const std::string& spec, const AttentionShape& shape, int64
 
 at::Tensor parallel(const std::string& spec, const AttentionShape& shape, const Inputs& inputs) {
   return make_train_mechanism(AttentionSpec::parse(spec), shape)
-      ->parallel(inputs.q, inputs.k, inputs.v, inputs.parameters);
+      ->parallel({inputs.q, inputs.k, inputs.v, inputs.hidden}, inputs.parameters);
 }
 
 double worst(const at::Tensor& a, const at::Tensor& b) {
@@ -116,7 +117,8 @@ TEST_P(Mechanisms, ParallelEqualsTheDefinition) {
   for (const int64_t tokens : {1, 2, 7, 8, 9, 12, 16, 17, 24, 25, 33, 64, 101}) {
     const Inputs inputs = random_inputs(GetParam(), shape, tokens);
     const Inputs exact = inputs.as(at::kDouble, false);
-    const at::Tensor expected = plain_attention(GetParam(), exact.q, exact.k, exact.v, exact.parameters);
+    const at::Tensor expected =
+        plain_attention(GetParam(), {exact.q, exact.k, exact.v, exact.hidden}, exact.parameters);
     const at::Tensor got = parallel(GetParam(), shape, inputs);
     ASSERT_EQ(got.sizes(), expected.sizes());
     const double scale = std::max(1.0, expected.abs().max().item<double>());
@@ -130,7 +132,8 @@ TEST_P(Mechanisms, GradientsEqualAutogradOfTheDefinition) {
     const Inputs random = random_inputs(GetParam(), shape, tokens);
     const at::Tensor weight = at::randn({2, 4, tokens, 8});
     const Inputs exact = random.as(at::kDouble, true), inputs = random.as(at::kFloat, true);
-    plain_attention(GetParam(), exact.q, exact.k, exact.v, exact.parameters).backward(weight.to(at::kDouble));
+    plain_attention(GetParam(), {exact.q, exact.k, exact.v, exact.hidden}, exact.parameters)
+        .backward(weight.to(at::kDouble));
     parallel(GetParam(), shape, inputs).backward(weight);
     const std::vector<at::Tensor> a = exact.all(), b = inputs.all();
     for (size_t i = 0; i < a.size(); ++i) {
@@ -176,6 +179,7 @@ TEST_P(Mechanisms, NothingLeaksFromTheFuture) {
   for (const int64_t border : {1, 8, 23, 24, 36, 69}) {
     Inputs changed = inputs.as(at::kFloat, false);
     for (at::Tensor* x : {&changed.q, &changed.k, &changed.v}) x->narrow(2, border, 70 - border).mul_(-3.0).add_(1.0);
+    changed.hidden.narrow(1, border, 70 - border).mul_(-3.0).add_(1.0);
     const at::Tensor after = parallel(GetParam(), shape, changed);
     EXPECT_TRUE(at::equal(before.narrow(2, 0, border), after.narrow(2, 0, border))) << GetParam() << " " << border;
     EXPECT_FALSE(at::equal(before, after));
@@ -192,7 +196,7 @@ TEST(Transnormer, DiagonalLayersAreSoftmaxInsideGroups) {
     for (int64_t begin = 0; begin < tokens; begin += 8) {
       const int64_t count = std::min<int64_t>(8, tokens - begin);
       const auto part = [&](const at::Tensor& x) { return x.narrow(2, begin, count).to(at::kDouble); };
-      const at::Tensor expected = plain_attention("softmax", part(inputs.q), part(inputs.k), part(inputs.v), {});
+      const at::Tensor expected = plain_attention("softmax", {part(inputs.q), part(inputs.k), part(inputs.v), {}}, {});
       EXPECT_LT(worst(part(got), expected), kValueTolerance) << tokens;
     }
   }
@@ -219,7 +223,7 @@ at::Tensor original_augmented(const at::Tensor& q, const at::Tensor& k, const at
                               const at::Tensor& alpha, const at::Tensor& taps) {
   const auto mechanism =
       make_train_mechanism(AttentionSpec::parse("augmented(group=16,scale=none,taps=32)"), shape_of(4, 2, 16));
-  return mechanism->parallel(q, k, v, {alpha / factor, taps / factor}) * factor;
+  return mechanism->parallel({q, k, v, {}}, {alpha / factor, taps / factor}) * factor;
 }
 
 TEST(Golden, AugmentedEqualsTheAuthorsCode) {
@@ -257,7 +261,7 @@ TEST(Golden, LolcatsEqualsTheAuthorsTerracedWindow) {
       make_train_mechanism(AttentionSpec::parse("lolcats(group=16,sinks=0,taps=0)"), shape_of(2, 2, 16));
   const at::Tensor tau = -file["window_factor_raw"].sigmoid().log();
   const at::Tensor got =
-      mechanism->parallel(file["q"], file["k"], file["v"], {file["Wq"], file["Wk"], tau, at::zeros({2, 16})});
+      mechanism->parallel({file["q"], file["k"], file["v"], {}}, {file["Wq"], file["Wk"], tau, at::zeros({2, 16})});
   EXPECT_LT(worst(got, file["out_terraced"]), 1e-4);
 }
 
@@ -271,7 +275,9 @@ TEST(Flash, ZeroRowsGiveFiniteValuesAndGradients) {
     const at::Tensor out = parallel(spec, shape_of(2, 1, 8), inputs);
     out.sum().backward();
     EXPECT_EQ(out.select(2, 5).abs().max().item<double>(), 0.0);
-    for (const at::Tensor& x : inputs.all()) EXPECT_TRUE(at::isfinite(x.grad()).all().item<bool>()) << spec;
+    for (const at::Tensor& x : {inputs.q, inputs.k, inputs.v}) {
+      EXPECT_TRUE(at::isfinite(x.grad()).all().item<bool>()) << spec;
+    }
   }
 }
 

@@ -9,9 +9,10 @@
 
 namespace espalier::plain {
 
-// The rows of one sequence from position 0 on: q [T][H * Dk] and k [T][Hk * Dk] after rotary, v [T][Hk * Dv].
+// The rows of one sequence from position 0 on: q [T][H * Dk] and k [T][Hk * Dk] after rotary, v [T][Hk * Dv], and what
+// they were projected from, hidden [T][d].
 struct Sequence {
-  std::vector<std::vector<float>> q, k, v;
+  std::vector<std::vector<float>> q, k, v, hidden;
 };
 
 // What one query head sees.
