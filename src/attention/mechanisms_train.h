@@ -12,6 +12,9 @@ std::unique_ptr<TrainMechanism> make_train_conv(const AttentionSpec& spec, const
 std::unique_ptr<TrainMechanism> make_train_augmented(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_flash(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_transnormer(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_retention(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_gla(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_gated_delta(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
 
 // The FIR of conv.h over whole sequences: v [B, Hk, T, Dv], weight [H, W] -> [B, H, T, Dv].

@@ -1,6 +1,7 @@
 #include "attention/additive.h"
 #include "attention/augmented.h"
 #include "attention/conv.h"
+#include "attention/decay.h"
 #include "attention/elementwise_maps.h"
 #include "attention/flash.h"
 #include "attention/hedgehog.h"
@@ -35,6 +36,9 @@ constexpr Entry kMechanisms[] = {
     {"lolcats", make_lolcats},
     {"window", make_window},
     {"transnormer", make_transnormer},
+    {"retention", make_retention},
+    {"gla", make_gla},
+    {"gated_delta", make_gated_delta},
 };
 
 constexpr AdditiveEntry kAdditive[] = {

@@ -25,6 +25,9 @@ constexpr Entry kMechanisms[] = {
     {"lolcats", make_train_lolcats},
     {"window", make_train_lolcats},
     {"transnormer", make_train_transnormer},
+    {"retention", make_train_retention},
+    {"gla", make_train_gla},
+    {"gated_delta", make_train_gated_delta},
 };
 
 constexpr AdditiveEntry kAdditive[] = {

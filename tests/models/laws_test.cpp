@@ -57,6 +57,9 @@ constexpr const char* kAttentions[] = {
     "rfa(features=12)",
     "hedgehog",
     "transnormer(group=8)",
+    "retention",
+    "gla",
+    "gated_delta",
     "augmented(global=performer(features=16,form=hyperbolic),group=8,taps=3)",
     "augmented(global=transnormer,group=16,local=terraced)",
 };

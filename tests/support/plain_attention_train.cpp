@@ -145,6 +145,44 @@ at::Tensor over_rms(const at::Tensor& y) {
   return y / ((y.square().sum(at::IntArrayRef{1, 3}, true) / size).sqrt() + 1e-8);
 }
 
+// Mechanisms that forget, token by token; k and v repeated to all heads already.
+at::Tensor recurrent(const AttentionSpec& spec, const TrainRows& rows, const at::Tensor& k, const at::Tensor& v,
+                     const std::vector<at::Tensor>& parameters) {
+  const int64_t heads = rows.q.size(1), heads_kv = rows.k.size(1), dim = k.size(3), tokens = k.size(2);
+  const bool delta = spec.name() == "gated_delta";
+  const at::Tensor keys = delta ? unit(k) : k, queries = delta ? unit(rows.q) : rows.q;
+  at::Tensor log, beta;  // [B, H, T, D or 1]
+  if (spec.name() == "retention") {
+    at::Tensor h = at::arange(heads_kv, at::kDouble);
+    const bool retnet = spec.value("decay", "retnet") == "retnet";
+    const at::Tensor per_head = retnet ? (1 - at::pow(2.0, -5 - h)).log() : h * (-8.0 / static_cast<double>(heads_kv));
+    log = repeated(per_head.view({1, -1, 1, 1}).expand({k.size(0), heads_kv, tokens, 1}), heads);
+  } else {
+    const at::Tensor z = (at::matmul(rows.hidden, parameters[0].t()) + parameters[1])
+                             .view({k.size(0), tokens, heads_kv, -1})
+                             .transpose(1, 2);
+    if (delta) {
+      beta = repeated(1 / (1 + (-z.narrow(3, 0, 1)).exp()), heads);
+      log = repeated(-parameters[2].exp().view({1, -1, 1, 1}) * (1 + z.narrow(3, 1, 1).exp()).log(), heads);
+    } else {
+      log = repeated(-(1 + (-z).exp()).log() / 16, heads);
+    }
+  }
+  at::Tensor state = at::zeros({k.size(0), heads, dim, v.size(3)}, at::kDouble);
+  std::vector<at::Tensor> outputs;
+  for (int64_t t = 0; t < tokens; ++t) {
+    const at::Tensor key = keys.select(2, t).unsqueeze(-1);  // [B, H, D, 1]
+    state = state * log.select(2, t).exp().unsqueeze(-1);
+    at::Tensor value = v.select(2, t).unsqueeze(-2);  // [B, H, 1, Dv]
+    if (delta) value = beta.select(2, t).unsqueeze(-1) * (value - at::matmul(key.transpose(-1, -2), state));
+    state = state + at::matmul(key, value);
+    outputs.push_back(at::matmul(queries.select(2, t).unsqueeze(-2), state).squeeze(-2));
+  }
+  const at::Tensor y = at::stack(outputs, 2) / std::sqrt(static_cast<double>(dim));
+  if (spec.value("norm", "head") == "none") return y;
+  return y / (y.square().mean(-1, true) + 1e-5).sqrt() * parameters.back().unsqueeze(1);
+}
+
 }  // namespace
 
 at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const std::vector<at::Tensor>& parameters) {
@@ -186,6 +224,9 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
   if (spec.name() == "window") {
     const at::Tensor mixed = lolcats(spec, false, q, k, v, parameters);
     return spec.integer("taps", 0, 0, 4096) > 0 ? mixed + conv(v, parameters.back()) : mixed;
+  }
+  for (const char* name : {"retention", "gla", "gated_delta"}) {
+    if (spec.name() == name) return recurrent(spec, rows, k, v, parameters);
   }
   // transnormer: a layer of the second half, as of a model of one layer.
   const at::Tensor past = visible(q.size(2), [](int64_t, int64_t) { return true; });

@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/rng.h"
+#include "models/step_loader.h"
 
 namespace espalier::testing {
 namespace {
@@ -27,13 +28,7 @@ class Builder {
 };
 
 void add_mechanism_parameters(Builder& builder, const ModelConfig& config, int64_t layer, const std::string& prefix) {
-  const AttentionShape shape{.heads = static_cast<int>(config.num_attention_heads),
-                             .heads_kv = static_cast<int>(config.num_key_value_heads),
-                             .dim_k = static_cast<int>(config.head_dim),
-                             .dim_v = static_cast<int>(config.head_dim),
-                             .layer = static_cast<int>(layer),
-                             .layers = static_cast<int>(config.num_hidden_layers)};
-  const auto mechanism = make_mechanism(AttentionSpec::parse(config.attention[layer]), shape);
+  const auto mechanism = make_mechanism(AttentionSpec::parse(config.attention[layer]), attention_shape(config, layer));
   for (const ParameterInfo& parameter : mechanism->parameters()) {
     const float scale = parameter.feature ? 1.0f / std::sqrt(static_cast<float>(config.head_dim)) : 0.3f;
     builder.normal(prefix + "self_attn." + parameter.name, parameter.shape, scale);

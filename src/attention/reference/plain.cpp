@@ -27,6 +27,9 @@ constexpr std::pair<const char*, Form> kForms[] = {
     {"window", window},
     {"flash", flash},
     {"transnormer", transnormer},
+    {"retention", retention},
+    {"gla", gla},
+    {"gated_delta", gated_delta},
 };
 
 }  // namespace

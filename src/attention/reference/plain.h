@@ -43,6 +43,9 @@ void flash(const AttentionSpec&, const Parameters&, const Head&, int64_t t, doub
 void augmented(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void lolcats(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void window(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void retention(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void gla(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void gated_delta(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void transnormer(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 // Additive mechanisms over rows [0, end); false when the name is none of theirs.
 bool additive(const AttentionSpec&, const Parameters&, const Head&, int64_t t, int64_t end, double* out);

@@ -1,0 +1,128 @@
+#include <algorithm>
+#include <cmath>
+#include <vector>
+
+#include "attention/additive.h"
+#include "attention/decay.h"
+#include "attention/fold_steps.h"
+#include "attention/head_norm.h"
+#include "attention/visible_rows.h"
+
+namespace espalier {
+namespace {
+
+class Retention : public Mechanism {
+ public:
+  Retention(const AttentionSpec& spec, const AttentionShape& shape) : shape_(shape), norm_(spec, shape) {
+    for (int head = 0; head < shape.heads_kv; ++head) {
+      const double log_decay = retention_log_decay(spec, shape, head);
+      for (int64_t n = 0; n <= 2 * kFoldBlock; ++n) {
+        powers_.push_back(static_cast<float>(std::exp(log_decay * static_cast<double>(n))));
+      }
+    }
+  }
+
+  Capabilities capabilities() const override { return {}; }
+  StateLayout layout() const override {
+    return {.heads_kv = shape_.heads_kv,
+            .dim_k = shape_.dim_k,
+            .dim_v = shape_.dim_v,
+            .block = kFoldBlock,
+            .lag = 1,
+            .fold_floats = int64_t{shape_.dim_k} * shape_.dim_v};
+  }
+  std::vector<ParameterInfo> parameters() const override {
+    std::vector<ParameterInfo> all;
+    norm_.add_parameter(all);
+    return all;
+  }
+  void load(const std::vector<std::vector<float>>& values) override { norm_.load(values); }
+
+  // The fold is the sum as it stands after its last row.
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
+    const float* power = powers(kv_head);
+    kernels.scale(fold, power[rows.count], shape_.dim_k * int64_t{shape_.dim_v}, fold);
+    std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));
+    for (int64_t d = 0; d < shape_.dim_k; ++d) {
+      for (int64_t row = 0; row < rows.count; ++row) {
+        columns[static_cast<size_t>(d * rows.count + row)] =
+            rows.k[row * shape_.dim_k + d] * power[rows.count - 1 - row];
+      }
+    }
+    add_outer_products(kernels, columns.data(), shape_.dim_k, rows.count, rows.v, shape_.dim_v, fold);
+  }
+
+  int64_t prepared_floats(const SegmentRows& segment) const override {
+    return fresh_panels_floats(segment) + fold_steps_floats(segment);
+  }
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
+    make_fresh_panels(segment, kv_head, prepared);
+    make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
+  }
+  int64_t scratch_floats(const SegmentRows& segment) const override {
+    return segment.rows + shape_.heads_per_kv() * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k});
+  }
+  void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+              const float* prepared, float* scratch) const override {
+    const int heads = shape_.heads_per_kv();
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * kFoldBlock;
+    const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
+    const float* power = powers(kv_head);
+    float* scores = scratch + segment.rows;      // [heads][window]
+    float* temporary = scores + heads * window;  // [heads][16]
+    float* scaled = temporary + heads * kPanel;  // [heads][Dk]
+    for (int64_t row = begin; row < end; ++row) {
+      const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(scratch));
+      const int64_t position = all.position(), first = segment.state->window_begin(position);
+      const VisibleRows visible = all.range(first, position + 1);
+      const QueryHeads queries(segment, heads, kv_head, row, dim);
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      std::fill(out, out + heads * dim_v, 0.0f);
+      for (int h = 0; h < heads; ++h) {
+        kernels.scale(queries.q[h], factor * power[visible.count()], dim, scaled + h * dim);
+      }
+      kernels.weighted_sum({.weights = scaled,
+                            .weight_stride = dim,
+                            .queries = heads,
+                            .rows = fold_for(segment, kv_head, position, prepared + fresh_panels_floats(segment)),
+                            .count = dim,
+                            .row_stride = dim_v,
+                            .dim = dim_v,
+                            .out = out,
+                            .out_stride = dim_v});
+      visible.scores(kernels, queries.q, heads, prepared, temporary, scores, window);
+      for (int h = 0; h < heads; ++h) {
+        for (int64_t j = 0; j < visible.count(); ++j) {
+          scores[h * window + j] *= factor * power[visible.count() - 1 - j];
+        }
+      }
+      visible.weighted_sum(kernels, scores, window, heads, out);
+      for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);
+    }
+  }
+
+ private:
+  const float* powers(int kv_head) const { return powers_.data() + kv_head * (2 * kFoldBlock + 1); }
+
+  AttentionShape shape_;
+  HeadNorm norm_;
+  std::vector<float> powers_;  // [Hk][2 blocks + 1] gamma^n
+};
+
+}  // namespace
+
+double retention_log_decay(const AttentionSpec& spec, const AttentionShape& shape, int kv_head) {
+  if (spec.choice("decay", "retnet", "retnet|lightning") == "retnet") return std::log1p(-std::exp2(-5.0 - kv_head));
+  return -8.0 / shape.heads_kv * (1.0 - static_cast<double>(shape.layer) / shape.layers) * kv_head;
+}
+
+bool has_head_norm(const AttentionSpec& spec) {
+  return spec.choice("norm", "head", "head|none") == "head";
+}
+
+std::unique_ptr<Mechanism> make_retention(const AttentionSpec& spec, const AttentionShape& shape) {
+  spec.reject_unknown("decay|norm");
+  return std::make_unique<Retention>(spec, shape);
+}
+
+}  // namespace espalier
