@@ -191,6 +191,82 @@ TEST(Golden, TransnormersDiagAttention) {
               file.rows("out_softmax_causal"), 5e-6, 2);
 }
 
+TEST(Golden, Retention) {
+  const Golden file("retnet_fla_T40");
+  expect_text("retention(norm=none)", {file.rows("q"), file.rows("k"), file.rows("v")}, {}, file.rows("out_recurrent"),
+              1e-5);
+}
+
+// Layer 1 of 4.
+TEST(Golden, Lightning) {
+  const Golden file("lightning2_T40");
+  const plain::Sequence rows{file.rows("q"), file.rows("k"), file.rows("v")};
+  AttentionShape shape = shape_of(rows, 16);
+  shape.layer = 1;
+  shape.layers = 4;
+  const auto mechanism = make_mechanism(AttentionSpec::parse("retention(decay=lightning,norm=none)"), shape);
+  mechanism->load({});
+  const LayerState empty(mechanism->layout());
+  expect_rows(testing::step(best_kernels(), *mechanism, shape, empty, rows, chain(40)), file.rows("out_fla_recurrent"),
+              5e-6);
+}
+
+// A state of 32 rows whose fold is `fold` and whose live rows are zero.
+LayerState state_with_fold(const StateLayout& layout, const std::vector<float>& fold) {
+  const int64_t length = 2 * layout.block;
+  std::string bytes(reinterpret_cast<const char*>(&length), sizeof(length));
+  bytes.append(reinterpret_cast<const char*>(fold.data()), fold.size() * sizeof(float));
+  const int64_t row = layout.dim_k + layout.dim_v + layout.dim_extra;
+  bytes.append(static_cast<size_t>(layout.heads_kv * layout.block * row) * sizeof(float), '\0');
+  std::string_view in = bytes;
+  return LayerState::deserialize(layout, in, "test");
+}
+
+// The originals take gates as they are and begin with a state: gates become the layer's input, read by a unit matrix.
+void expect_gated(const std::string& spec, const Golden& file, plain::Sequence rows,
+                  const std::vector<std::vector<float>>& more, const char* out, double tolerance) {
+  AttentionShape shape = shape_of(rows, 16);
+  shape.hidden = static_cast<int>(rows.hidden[0].size());
+  const auto mechanism = make_mechanism(AttentionSpec::parse(spec), shape);
+  std::vector<float> unit(static_cast<size_t>(shape.hidden * shape.hidden), 0.0f);
+  for (int i = 0; i < shape.hidden; ++i) unit[static_cast<size_t>(i * shape.hidden + i)] = 1.0f;
+  std::vector<std::vector<float>> parameters = {unit, std::vector<float>(static_cast<size_t>(shape.hidden), 0.0f)};
+  parameters.insert(parameters.end(), more.begin(), more.end());
+  mechanism->load(parameters);
+  const LayerState state = state_with_fold(mechanism->layout(), file["initial_state"]);
+  expect_rows(testing::step(best_kernels(), *mechanism, shape, state, rows, chain(rows.q.size())), file.rows(out),
+              tolerance);
+}
+
+TEST(Golden, GatedLinearAttention) {
+  const Golden file("gla_fla_T40");
+  plain::Sequence rows{file.rows("q"), file.rows("k"), file.rows("v"), file.rows("log_gate")};
+  for (std::vector<float>& row : rows.hidden) {
+    for (float& g : row) g = static_cast<float>(-std::log(std::expm1(-16.0 * g)));  // log sigmoid(z) / 16 = g
+  }
+  bool finite = true;
+  for (const std::vector<float>& row : rows.hidden) {
+    for (const float z : row) finite = finite && std::isfinite(z) && std::abs(z) < 80;
+  }
+  ASSERT_TRUE(finite);
+  expect_gated("gla(norm=none)", file, rows, {}, "out", 2e-5);
+}
+
+TEST(Golden, GatedDeltaRule) {
+  const Golden file("gated_deltanet_fla_T40");
+  plain::Sequence rows{file.rows("q"), file.rows("k"), file.rows("v"), {}};
+  const std::vector<float> beta = file["beta"], log_decay = file["log_decay"];  // [1, H, T]
+  for (size_t t = 0; t < 40; ++t) {
+    std::vector<float> row;
+    for (size_t h = 0; h < 2; ++h) {
+      row.push_back(static_cast<float>(std::log(beta[h * 40 + t] / (1.0 - beta[h * 40 + t]))));
+      row.push_back(static_cast<float>(std::log(std::expm1(-double{log_decay[h * 40 + t]}))));  // -softplus(z) = g
+    }
+    rows.hidden.push_back(row);
+  }
+  expect_gated("gated_delta(norm=none)", file, rows, {{0.0f, 0.0f}}, "out_recurrent", 2e-5);
+}
+
 // Bidirectional, so the plain form alone.
 TEST(Golden, ReluAttention) {
   const Golden file("efficientvit_litemla_6x6");

@@ -232,5 +232,33 @@ TEST_P(Steps, StateKeepsItsSizeAndSurvivesSaving) {
   }
 }
 
+// Sums and decays over a text that is far longer than any training: nothing overflows, whatever the gates say.
+TEST(LongTexts, StayFinite) {
+  const AttentionShape shape{.heads = 2, .heads_kv = 1, .dim_k = 4, .dim_v = 4, .hidden = 3};
+  const Kernels& kernels = best_kernels();
+  for (const char* spec : {"retention", "retention(decay=lightning)", "gla", "gated_delta", "linear", "relu", "angular",
+                           "performer", "rfa", "hedgehog", "transnormer", "cosformer(length=200000)", "flash",
+                           "flash_global(group=8,scale=none)", "lolcats(group=8)"}) {
+    for (const float strength : {0.0f, 1.0f, 300.0f}) {
+      Random random(17);
+      const auto mechanism = make_mechanism(AttentionSpec::parse(spec), shape);
+      auto parameters = testing::random_parameters(*mechanism, random);
+      if (parameters.size() > 1 && mechanism->layout().dim_extra > 0) {
+        for (float& w : parameters[0]) w *= strength;
+      }
+      mechanism->load(parameters);
+      plain::Sequence rows, last;
+      append_random(rows, shape, 64, random);
+      append_random(last, shape, 1, random);
+      LayerState state(mechanism->layout());
+      const int repeats = mechanism->layout().dim_extra > 0 || strength == 0.0f ? 100000 / 64 : 0;
+      for (int i = 0; i < repeats; ++i) testing::append(kernels, *mechanism, rows, 0, 64, state);
+      for (const float y : testing::step(kernels, *mechanism, shape, state, last, {-1})[0]) {
+        ASSERT_TRUE(std::isfinite(y)) << spec << " " << strength;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace espalier
