@@ -253,7 +253,8 @@ TEST(LongTexts, StayFinite) {
       LayerState state(mechanism->layout());
       const int repeats = mechanism->layout().dim_extra > 0 || strength == 0.0f ? 100000 / 64 : 0;
       for (int i = 0; i < repeats; ++i) testing::append(kernels, *mechanism, rows, 0, 64, state);
-      for (const float y : testing::step(kernels, *mechanism, shape, state, last, {-1})[0]) {
+      const auto out = testing::step(kernels, *mechanism, shape, state, last, {-1});
+      for (const float y : out[0]) {
         ASSERT_TRUE(std::isfinite(y)) << spec << " " << strength;
       }
     }
