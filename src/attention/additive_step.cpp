@@ -76,7 +76,7 @@ class Additive : public Mechanism {
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + most_queries() * (features_ + shape_.dim_v + 1) + shape_.heads_per_kv() * (window() + kPanel);
+    return segment.rows + most_queries() * (features_ + shape_.dim_v + 1 + window() + kPanel);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
@@ -114,11 +114,11 @@ class Additive : public Mechanism {
     const int heads = shape_.heads_per_kv();
     const int64_t dim_v = shape_.dim_v, queries = (rows.end - rows.begin) * heads;
     int32_t* path = reinterpret_cast<int32_t*>(scratch);
-    float* phi = scratch + segment.rows;                  // [queries][M]
-    float* sums = phi + most_queries() * features_;       // [queries][Dv]
-    float* denominators = sums + most_queries() * dim_v;  // [queries]
-    float* scores = denominators + most_queries();        // [heads][window]
-    float* temporary = scores + heads * window();         // [heads][16]
+    float* phi = scratch + segment.rows;                    // [queries][M]
+    float* sums = phi + most_queries() * features_;         // [queries][Dv]
+    float* denominators = sums + most_queries() * dim_v;    // [queries]
+    float* scores = denominators + most_queries();          // [queries][window]
+    float* temporary = scores + most_queries() * window();  // [queries][16]
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
       for (int h = 0; h < heads; ++h) {
@@ -138,24 +138,43 @@ class Additive : public Mechanism {
                           .out = sums,
                           .out_stride = dim_v});
     const KeyPanels panels{.fresh = prepared + committed_floats(segment), .dim = features_, .committed = prepared};
+    // Rows that all of these rows see, then each row's others. Weights go over into the denominators in this order.
+    const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
+    const auto add = [&](const VisibleRows& visible, int64_t first_query, int64_t count) {
+      const float* own_phi[kMaxHeadsPerKv];
+      for (int64_t i = 0; i < count; ++i) own_phi[i] = phi + (first_query + i) * features_;
+      visible.scores(kernels, own_phi, static_cast<int>(count), panels, temporary, scores, window());
+      visible.weighted_sum(kernels, scores, window(), static_cast<int>(count), sums + first_query * dim_v);
+      for (int64_t i = 0; i < count; ++i) {
+        float& sum = denominators[first_query + i];
+        for (int64_t j = 0; j < visible.count(); ++j) sum += scores[i * window() + j];
+      }
+    };
+    int64_t shared = seen_by_all(segment, rows.begin);
+    for (int64_t row = rows.begin; row < rows.end; ++row) shared = std::min(shared, seen_end(segment, row));
+    shared = std::max(shared, window_begin);
+    {
+      const VisibleRows all(segment, kv_head, rows.begin, path);
+      const VisibleRows visible = all.range(window_begin, shared);
+      if (visible.count() > 0) add(visible, 0, queries);
+    }
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const VisibleRows all(segment, kv_head, row, path);
-      const int64_t seen = closed_group_ > 0 ? all.position() / closed_group_ * closed_group_ : all.position() + 1;
-      const VisibleRows visible = all.range(segment.state->window_begin(all.position()), seen);
       const int64_t first_query = (row - rows.begin) * heads;
-      const float* own_phi[kMaxHeadsPerKv];
-      for (int h = 0; h < heads; ++h) own_phi[h] = phi + (first_query + h) * features_;
-      visible.scores(kernels, own_phi, heads, panels, temporary, scores, window());
-      float* own = sums + first_query * dim_v;
-      visible.weighted_sum(kernels, scores, window(), heads, own);
+      const VisibleRows visible = all.range(shared, seen_end(segment, row));
+      if (visible.count() > 0) add(visible, first_query, heads);
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       for (int h = 0; h < heads; ++h) {
-        float sum = denominators[first_query + h];
-        for (int64_t j = 0; j < visible.count(); ++j) sum += scores[h * window() + j];
-        const float divisor = form_.denominator.of(sum);
-        for (int64_t c = 0; c < dim_v; ++c) out[h * dim_v + c] = own[h * dim_v + c] / divisor;
+        const float divisor = form_.denominator.of(denominators[first_query + h]);
+        for (int64_t c = 0; c < dim_v; ++c) out[h * dim_v + c] = sums[(first_query + h) * dim_v + c] / divisor;
       }
     }
+  }
+
+  // The first position that a row does not see.
+  int64_t seen_end(const SegmentRows& segment, int64_t row) const {
+    const int64_t position = segment.position(row);
+    return closed_group_ > 0 ? position / closed_group_ * closed_group_ : position + 1;
   }
 
   AdditiveForm form_;

@@ -75,92 +75,175 @@ class GatedDelta : public Mechanism {
   }
   // u of every row, in their order: each needs those of its ancestors and the folds before it.
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v;
     make_fresh_panels(segment, kv_head, prepared);
     float* steps = prepared + fresh_panels_floats(segment);
     int64_t made = 0;
     std::vector<int32_t> path(static_cast<size_t>(segment.rows));
-    std::vector<float> unit(static_cast<size_t>(dim));
-    float scores[2 * kFoldBlock], temporary[kPanel];
-    for (int64_t row = 0; row < segment.rows; ++row) {
-      float* extra = segment.extra_of(row, kv_head);
-      const VisibleRows all(segment, kv_head, row, path.data());
-      const int64_t position = all.position();
+    for (int64_t first = 0; first < segment.rows;) {
+      const int64_t position = segment.position(first);
       for (; made < fold_steps_before(segment, position); ++made) {
         make_fold_step(kernels, *this, segment, kv_head, made, steps);
       }
-      const float* k = segment.k + row * segment.kv_stride + kv_head * dim;
-      const float* v = segment.v + row * segment.kv_stride + kv_head * dim_v;
-      const auto [beta, log_decay] = gates(kernels, segment, kv_head, row);
-      const float* before = extra_before(segment, kv_head, row);
-      extra[dim_v] = (before ? before[dim_v] : 0.0f) + log_decay;
-      extra[dim_v + 1] = 1.0f / std::max(std::sqrt(kernels.dot(k, k, dim)), kMinNorm);
-
-      // u = beta (v - e^{..} S^T k^ - sum over the rows before)
-      const VisibleRows earlier = all.range(segment.state->window_begin(position), position);
-      const float whole = decays(kernels, all, position, earlier, scores);
-      kernels.scale(k, -extra[dim_v + 1] * whole, dim, unit.data());
-      std::copy(v, v + dim_v, extra);
-      kernels.weighted_sum({.weights = unit.data(),
-                            .rows = fold_for(segment, kv_head, position, steps),
-                            .count = dim,
-                            .row_stride = dim_v,
-                            .dim = dim_v,
-                            .out = extra});
-      float products[2 * kFoldBlock];
-      earlier.scores(kernels, &k, 1, prepared, temporary, products, 0);
-      for (int64_t j = 0; j < earlier.count(); ++j) {
-        const float inverse = all.extra(earlier.begin() + j)[dim_v + 1];
-        products[j] = -scores[j] * (products[j] * extra[dim_v + 1] * inverse);
-      }
-      earlier.weighted_extra_sum(kernels, products, 0, 1, extra);
-      kernels.scale(extra, beta, dim_v, extra);
+      // Rows of a chain in one block go over the fold and the rows before them together.
+      const int64_t together = segment.chain ? std::min(segment.rows - first, kFoldBlock - position % kFoldBlock) : 1;
+      make_updates(kernels, segment, kv_head, {first, first + together}, fold_for(segment, kv_head, position, steps),
+                   prepared, path.data());
+      first += together;
     }
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + shape_.heads_per_kv() * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k});
+    return segment.rows + most_queries() * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k} + shape_.dim_v + 1);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
+    const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    each_run_of_fold(segment, kv_head, begin, end, together, prepared + fresh_panels_floats(segment),
+                     [&](int64_t first, int64_t last, const float* fold) {
+                       attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
+                     });
+  }
+
+ private:
+  struct Range {
+    int64_t begin, end;
+  };
+  static constexpr int kQueriesTogether = 12;  // that go over a fold together
+  int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
+
+  // Beside rows [begin, end) of one block, which read the same fold:
+  //   u = beta (v - e^{..} S^T k^ - sum over the rows before)
+  void make_updates(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
+                    const float* panels, int32_t* path) const {
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, row_floats = shape_.heads_kv * int64_t{dim_v + 2};
+    constexpr int64_t kWindow = 2 * kFoldBlock;
+    const int64_t count = rows.end - rows.begin;
+    const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
+    const int64_t shared = std::max(window_begin, segment.position(rows.begin));
+    float beta[kFoldBlock], decay[kFoldBlock][kWindow], products[kFoldBlock * kWindow], temporary[kFoldBlock * kPanel];
+    const float* k[kFoldBlock];
+    std::vector<float> units(static_cast<size_t>(count * dim));
+    for (int64_t i = 0; i < count; ++i) {
+      const int64_t row = rows.begin + i;
+      float* extra = segment.extra_of(row, kv_head);
+      k[i] = segment.k + row * segment.kv_stride + kv_head * dim;
+      const float* v = segment.v + row * segment.kv_stride + kv_head * dim_v;
+      const Gates gate = gates(kernels, segment, kv_head, row);
+      beta[i] = gate.beta;
+      const float* before = extra_before(segment, kv_head, row);
+      extra[dim_v] = (before ? before[dim_v] : 0.0f) + gate.log_decay;
+      extra[dim_v + 1] = 1.0f / std::max(std::sqrt(kernels.dot(k[i], k[i], dim)), kMinNorm);
+      const VisibleRows all(segment, kv_head, row, path);
+      const float whole = decays(kernels, all, all.position(), all.range(window_begin, all.position()), decay[i]);
+      kernels.scale(k[i], -extra[dim_v + 1] * whole, dim, units.data() + i * dim);
+      std::copy(v, v + dim_v, extra);
+    }
+    float* updates = segment.extra_of(rows.begin, kv_head);
+    kernels.weighted_sum({.weights = units.data(),
+                          .weight_stride = dim,
+                          .queries = count,
+                          .rows = fold,
+                          .count = dim,
+                          .row_stride = dim_v,
+                          .dim = dim_v,
+                          .out = updates,
+                          .out_stride = row_floats});
+    // -decay k^.k^ over [from, to) of rows i, … as the last of them sees it.
+    const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
+      visible.scores(kernels, k + first, static_cast<int>(n), panels, temporary, products, kWindow);
+      for (int64_t i = 0; i < n; ++i) {
+        const float own = segment.extra_of(rows.begin + first + i, kv_head)[dim_v + 1];
+        for (int64_t j = 0; j < visible.count(); ++j) {
+          const float inverse = visible.extra(visible.begin() + j)[dim_v + 1];
+          products[i * kWindow + j] =
+              -decay[first + i][visible.begin() - window_begin + j] * (products[i * kWindow + j] * own * inverse);
+        }
+      }
+    };
+    {
+      const VisibleRows earlier = VisibleRows(segment, kv_head, rows.begin, path).range(window_begin, shared);
+      if (earlier.count() > 0) {
+        weigh(earlier, 0, count);
+        earlier.weighted_extra_sum(kernels, products, kWindow, static_cast<int>(count), updates, row_floats);
+      }
+    }
+    kernels.scale(updates, beta[0], dim_v, updates);
+    if (count == 1) return;
+    // Forward substitution among these rows: row i takes rows 0, 1, …, i - 1, whose u are ready by then.
+    const VisibleRows own = VisibleRows(segment, kv_head, rows.end - 1, path).range(shared, shared + count);
+    weigh(own, 0, count);
+    for (int64_t i = 1; i < count; ++i) {
+      float* update = updates + i * row_floats;
+      own.range(shared, shared + i).weighted_extra_sum(kernels, products + i * kWindow, 0, 1, update, 0);
+      kernels.scale(update, beta[i], dim_v, update);
+    }
+  }
+
+  void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
+                   const float* panels, float* scratch) const {
     const int heads = shape_.heads_per_kv();
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * kFoldBlock;
+    const int64_t queries = (rows.end - rows.begin) * heads;
     const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
-    float* scores = scratch + segment.rows;      // [heads][window]
-    float* temporary = scores + heads * window;  // [heads][16]
-    float* scaled = temporary + heads * kPanel;  // [heads][Dk]
-    float decay[2 * kFoldBlock];
-    for (int64_t row = begin; row < end; ++row) {
-      const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(scratch));
-      const int64_t position = all.position();
-      const VisibleRows visible = all.range(segment.state->window_begin(position), position + 1);
-      const QueryHeads queries(segment, heads, kv_head, row, dim);
-      const float whole = decays(kernels, all, position, visible, decay);
-      for (int64_t j = 0; j < visible.count(); ++j) decay[j] *= all.extra(visible.begin() + j)[dim_v + 1];
-      visible.scores(kernels, queries.q, heads, prepared, temporary, scores, window);
+    int32_t* path = reinterpret_cast<int32_t*>(scratch);
+    float* scores = scratch + segment.rows;               // [queries][window]
+    float* temporary = scores + most_queries() * window;  // [queries][16]
+    float* scaled = temporary + most_queries() * kPanel;  // [queries][Dk]
+    float* sums = scaled + most_queries() * dim;          // [queries][Dv]
+    float* units = sums + most_queries() * dim_v;         // [queries] factor / |q|
+    const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
+    const int64_t shared = std::max(window_begin, seen_by_all(segment, rows.begin));
+    const float* q[kMaxHeadsPerKv];
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const QueryHeads own(segment, heads, kv_head, row, dim);
+      const VisibleRows all(segment, kv_head, row, path);
+      const float whole = decays(kernels, all, all.position(), all.range(window_begin, window_begin), nullptr);
       for (int h = 0; h < heads; ++h) {
-        const float* q = queries.q[h];
-        const float unit = factor / std::max(std::sqrt(kernels.dot(q, q, dim)), kMinNorm);
-        kernels.scale(q, unit * whole, dim, scaled + h * dim);
-        for (int64_t j = 0; j < visible.count(); ++j) scores[h * window + j] *= unit * decay[j];
+        const int64_t i = (row - rows.begin) * heads + h;
+        q[i] = own.q[h];
+        units[i] = factor / std::max(std::sqrt(kernels.dot(q[i], q[i], dim)), kMinNorm);
+        kernels.scale(q[i], units[i] * whole, dim, scaled + i * dim);
       }
+    }
+    std::fill(sums, sums + queries * dim_v, 0.0f);
+    kernels.weighted_sum({.weights = scaled,
+                          .weight_stride = dim,
+                          .queries = queries,
+                          .rows = fold,
+                          .count = dim,
+                          .row_stride = dim_v,
+                          .dim = dim_v,
+                          .out = sums,
+                          .out_stride = dim_v});
+    const auto add = [&](int64_t from, int64_t to, int64_t first_row, int64_t n) {
+      const VisibleRows visible = VisibleRows(segment, kv_head, first_row, path).range(from, to);
+      if (visible.count() == 0) return;
+      const int64_t first = (first_row - rows.begin) * heads;
+      visible.scores(kernels, q + first, static_cast<int>(n * heads), panels, temporary, scores, window);
+      float inverse[2 * kFoldBlock], decay[2 * kFoldBlock];
+      for (int64_t j = 0; j < visible.count(); ++j) inverse[j] = visible.extra(visible.begin() + j)[dim_v + 1];
+      for (int64_t r = 0; r < n; ++r) {
+        const VisibleRows all(segment, kv_head, first_row + r, path);
+        decays(kernels, all, all.position(), all.range(from, to), decay);
+        for (int64_t j = 0; j < visible.count(); ++j) decay[j] *= inverse[j];
+        for (int h = 0; h < heads; ++h) {
+          float* own = scores + (r * heads + h) * window;
+          for (int64_t j = 0; j < visible.count(); ++j) own[j] *= units[first + r * heads + h] * decay[j];
+        }
+      }
+      VisibleRows(segment, kv_head, first_row, path)
+          .range(from, to)
+          .weighted_extra_sum(kernels, scores, window, static_cast<int>(n * heads), sums + first * dim_v, dim_v);
+    };
+    add(window_begin, shared, rows.begin, rows.end - rows.begin);
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      add(shared, segment.position(row) + 1, row, 1);
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-      std::fill(out, out + heads * dim_v, 0.0f);
-      kernels.weighted_sum({.weights = scaled,
-                            .weight_stride = dim,
-                            .queries = heads,
-                            .rows = fold_for(segment, kv_head, position, prepared + fresh_panels_floats(segment)),
-                            .count = dim,
-                            .row_stride = dim_v,
-                            .dim = dim_v,
-                            .out = out,
-                            .out_stride = dim_v});
-      visible.weighted_extra_sum(kernels, scores, window, heads, out);
+      std::copy_n(sums + (row - rows.begin) * heads * dim_v, heads * dim_v, out);
       for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);
     }
   }
 
- private:
   struct Gates {
     float beta, log_decay;
   };

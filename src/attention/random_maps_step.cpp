@@ -8,9 +8,11 @@
 namespace espalier {
 namespace {
 
-// y [outputs] = W x, W [outputs][inputs]
+// y [outputs] = x W, W [inputs][outputs]: outputs are lanes.
 void apply(const Kernels& kernels, const float* weight, const float* x, int64_t outputs, int64_t inputs, float* y) {
-  for (int64_t o = 0; o < outputs; ++o) y[o] = kernels.dot(weight + o * inputs, x, inputs);
+  std::fill(y, y + outputs, 0.0f);
+  kernels.weighted_sum(
+      {.weights = x, .rows = weight, .count = inputs, .row_stride = outputs, .dim = outputs, .out = y});
 }
 
 class Performer : public FeatureMap {
@@ -25,9 +27,14 @@ class Performer : public FeatureMap {
              .trained = false}};
   }
   void load(const std::vector<std::vector<float>>& values) override {
-    weight_ = values[0];
     const float factor = static_cast<float>(std::pow(static_cast<double>(dim_), -0.25));
-    for (float& w : weight_) w *= factor;
+    weight_.resize(values[0].size());
+    for (int64_t m = 0; m < options_.directions; ++m) {
+      for (int64_t d = 0; d < dim_; ++d) {
+        weight_[static_cast<size_t>(d * options_.directions + m)] =
+            values[0][static_cast<size_t>(m * dim_ + d)] * factor;
+      }
+    }
   }
   void query(const Kernels& kernels, const float* x, int, int64_t, float* phi) const override { map(kernels, x, phi); }
   void key(const Kernels& kernels, const float* x, int, int64_t, float* phi) const override { map(kernels, x, phi); }
@@ -45,7 +52,7 @@ class Performer : public FeatureMap {
   }
   PerformerOptions options_;
   int64_t dim_;
-  std::vector<float> weight_;  // W D^(-1/4)
+  std::vector<float> weight_;  // [D][directions] W^T D^(-1/4)
 };
 
 class Rfa : public FeatureMap {
@@ -61,11 +68,16 @@ class Rfa : public FeatureMap {
             {.name = "rfa.sigma", .shape = {shape_.heads_kv, shape_.dim_k}, .init = Init::kOne, .feature = true}};
   }
   void load(const std::vector<std::vector<float>>& values) override {
-    weight_ = values[0];
     const int64_t dim = shape_.dim_k;
-    for (size_t i = 0; i < weight_.size(); ++i) {
-      const int64_t head = static_cast<int64_t>(i) / (directions_ * dim);
-      weight_[i] *= values[1][static_cast<size_t>(head * dim + static_cast<int64_t>(i) % dim)];
+    weight_.resize(values[0].size());
+    for (int64_t head = 0; head < shape_.heads_kv; ++head) {
+      for (int64_t p = 0; p < directions_; ++p) {
+        for (int64_t d = 0; d < dim; ++d) {
+          weight_[static_cast<size_t>((head * dim + d) * directions_ + p)] =
+              values[0][static_cast<size_t>((head * directions_ + p) * dim + d)] *
+              values[1][static_cast<size_t>(head * dim + d)];
+        }
+      }
     }
   }
   void query(const Kernels& kernels, const float* x, int head, int64_t, float* phi) const override {
@@ -89,7 +101,7 @@ class Rfa : public FeatureMap {
   }
   AttentionShape shape_;
   int64_t directions_;         // P
-  std::vector<float> weight_;  // R sigma
+  std::vector<float> weight_;  // [Hk][D][P] (R sigma)^T
 };
 
 }  // namespace

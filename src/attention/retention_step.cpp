@@ -60,48 +60,73 @@ class Retention : public Mechanism {
     make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + shape_.heads_per_kv() * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k});
+    return segment.rows + most_queries() * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k} + shape_.dim_v);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
+    const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    each_run_of_fold(segment, kv_head, begin, end, together, prepared + fresh_panels_floats(segment),
+                     [&](int64_t first, int64_t last, const float* fold) {
+                       attend_rows(kernels, segment, kv_head, first, last, fold, prepared, scratch);
+                     });
+  }
+
+ private:
+  static constexpr int kQueriesTogether = 12;  // that go over a fold together
+  int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
+
+  void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                   const float* fold, const float* prepared, float* scratch) const {
     const int heads = shape_.heads_per_kv();
-    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * kFoldBlock;
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * kFoldBlock, queries = (end - begin) * heads;
     const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
     const float* power = powers(kv_head);
-    float* scores = scratch + segment.rows;      // [heads][window]
-    float* temporary = scores + heads * window;  // [heads][16]
-    float* scaled = temporary + heads * kPanel;  // [heads][Dk]
+    int32_t* path = reinterpret_cast<int32_t*>(scratch);
+    float* scores = scratch + segment.rows;               // [queries][window]
+    float* temporary = scores + most_queries() * window;  // [queries][16]
+    float* scaled = temporary + most_queries() * kPanel;  // [queries][Dk]
+    float* sums = scaled + most_queries() * dim;          // [queries][Dv]
+    const int64_t window_begin = segment.state->window_begin(segment.position(begin));
+    const float* q[kMaxHeadsPerKv];
     for (int64_t row = begin; row < end; ++row) {
-      const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(scratch));
-      const int64_t position = all.position(), first = segment.state->window_begin(position);
-      const VisibleRows visible = all.range(first, position + 1);
-      const QueryHeads queries(segment, heads, kv_head, row, dim);
+      const QueryHeads own(segment, heads, kv_head, row, dim);
+      for (int h = 0; h < heads; ++h) {
+        const int64_t query = (row - begin) * heads + h;
+        q[query] = own.q[h];
+        kernels.scale(q[query], factor * power[segment.position(row) + 1 - window_begin], dim, scaled + query * dim);
+      }
+    }
+    std::fill(sums, sums + queries * dim_v, 0.0f);
+    kernels.weighted_sum({.weights = scaled,
+                          .weight_stride = dim,
+                          .queries = queries,
+                          .rows = fold,
+                          .count = dim,
+                          .row_stride = dim_v,
+                          .dim = dim_v,
+                          .out = sums,
+                          .out_stride = dim_v});
+    const auto add = [&](const VisibleRows& visible, int64_t first_row, int64_t rows) {
+      if (visible.count() == 0) return;
+      const int64_t first_query = (first_row - begin) * heads;
+      visible.scores(kernels, q + first_query, static_cast<int>(rows * heads), prepared, temporary, scores, window);
+      for (int64_t i = 0; i < rows * heads; ++i) {
+        const int64_t newest = segment.position(first_row + i / heads) - visible.begin();
+        for (int64_t j = 0; j < visible.count(); ++j) scores[i * window + j] *= factor * power[newest - j];
+      }
+      visible.weighted_sum(kernels, scores, window, static_cast<int>(rows * heads), sums + first_query * dim_v);
+    };
+    const int64_t shared = std::max(window_begin, seen_by_all(segment, begin));
+    add(VisibleRows(segment, kv_head, begin, path).range(window_begin, shared), begin, end - begin);
+    for (int64_t row = begin; row < end; ++row) {
+      const VisibleRows all(segment, kv_head, row, path);
+      add(all.range(shared, all.position() + 1), row, 1);
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-      std::fill(out, out + heads * dim_v, 0.0f);
-      for (int h = 0; h < heads; ++h) {
-        kernels.scale(queries.q[h], factor * power[visible.count()], dim, scaled + h * dim);
-      }
-      kernels.weighted_sum({.weights = scaled,
-                            .weight_stride = dim,
-                            .queries = heads,
-                            .rows = fold_for(segment, kv_head, position, prepared + fresh_panels_floats(segment)),
-                            .count = dim,
-                            .row_stride = dim_v,
-                            .dim = dim_v,
-                            .out = out,
-                            .out_stride = dim_v});
-      visible.scores(kernels, queries.q, heads, prepared, temporary, scores, window);
-      for (int h = 0; h < heads; ++h) {
-        for (int64_t j = 0; j < visible.count(); ++j) {
-          scores[h * window + j] *= factor * power[visible.count() - 1 - j];
-        }
-      }
-      visible.weighted_sum(kernels, scores, window, heads, out);
+      std::copy_n(sums + (row - begin) * heads * dim_v, heads * dim_v, out);
       for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);
     }
   }
 
- private:
   const float* powers(int kv_head) const { return powers_.data() + kv_head * (2 * kFoldBlock + 1); }
 
   AttentionShape shape_;

@@ -119,19 +119,19 @@ void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int
                                float* out) const {
   const int64_t dim = segment_.state->layout().dim_v;
   weighted_sum(kernels, {&LayerState::v_row, segment_.v + kv_head_ * dim, dim, segment_.kv_stride}, weights,
-               weight_stride, queries, out);
+               weight_stride, queries, out, dim);
 }
 
 void VisibleRows::weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
-                                     float* out) const {
+                                     float* out, int64_t out_stride) const {
   const StateLayout& layout = segment_.state->layout();
   const int64_t row = int64_t{layout.heads_kv} * layout.dim_extra;
   weighted_sum(kernels, {&LayerState::extra_row, segment_.extra_of(0, kv_head_), layout.dim_extra, row}, weights,
-               weight_stride, queries, out);
+               weight_stride, queries, out, out_stride);
 }
 
 void VisibleRows::weighted_sum(const Kernels& kernels, const Values& values, const float* weights,
-                               int64_t weight_stride, int queries, float* out) const {
+                               int64_t weight_stride, int queries, float* out, int64_t out_stride) const {
   const LayerState& state = *segment_.state;
   const int64_t dim = state.layout().dim_v;
   WeightedSum sum{.weights = weights,
@@ -142,7 +142,7 @@ void VisibleRows::weighted_sum(const Kernels& kernels, const Values& values, con
                   .row_stride = values.committed_stride,
                   .dim = dim,
                   .out = out,
-                  .out_stride = dim};
+                  .out_stride = out_stride};
   const int64_t committed_end = std::min(end_, base());
   for (int64_t position = begin_; position < committed_end; position += sum.count) {
     sum.weights = weights + position - begin_;

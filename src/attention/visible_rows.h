@@ -43,9 +43,9 @@ class VisibleRows {
   // out_i[c] = fma(weights_i[j], v[begin + j][c], out_i[c]), j ascending, for `queries` queries: weights
   // [queries][count()], weight_stride apart, out [queries][Dv] without gaps.
   void weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries, float* out) const;
-  // The same over the first Dv floats of what the mechanism keeps beside each row.
-  void weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
-                          float* out) const;
+  // The same over the first Dv floats of what the mechanism keeps beside each row, outputs out_stride apart.
+  void weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries, float* out,
+                          int64_t out_stride) const;
   // What the mechanism keeps beside the row at `position`, [dim_extra].
   const float* extra(int64_t position) const;
   void copy_k(int64_t position, float* out) const;  // [Dk]
@@ -62,7 +62,7 @@ class VisibleRows {
     int64_t committed_stride, fresh_stride;
   };
   void weighted_sum(const Kernels& kernels, const Values& values, const float* weights, int64_t weight_stride,
-                    int queries, float* out) const;
+                    int queries, float* out, int64_t out_stride) const;
   template <class Panel>
   void each_panel(const KeyPanels& panels, Panel&& panel) const;
 
@@ -72,6 +72,12 @@ class VisibleRows {
   const int32_t* path_;  // row by depth; null for a chain
   int64_t begin_, end_;
 };
+
+// Positions before this one are seen by all of a segment's rows [first, …) that follow each other as a chain does, or
+// by all nodes of a tree.
+inline int64_t seen_by_all(const SegmentRows& segment, int64_t first) {
+  return segment.chain ? segment.position(first) : segment.state->length();
+}
 
 // Query heads of one KV head in one row.
 inline constexpr int kMaxHeadsPerKv = 64;
