@@ -52,6 +52,7 @@ constexpr const char* kSpecs[] = {
     "transnormer",
     "retention",
     "gla",
+    "hybrid",
     "gated_delta",
 };
 

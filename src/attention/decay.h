@@ -29,6 +29,10 @@ std::unique_ptr<Mechanism> make_retention(const AttentionSpec& spec, const Atten
 std::unique_ptr<Mechanism> make_gla(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<Mechanism> make_gated_delta(const AttentionSpec& spec, const AttentionShape& shape);
 
+// The same with fold blocks of another size, for mechanisms that share its rows.
+std::unique_ptr<Mechanism> make_gated_delta_block(const AttentionSpec& spec, const AttentionShape& shape,
+                                                  int64_t block);
+
 // log gamma of a KV head.
 double retention_log_decay(const AttentionSpec& spec, const AttentionShape& shape, int kv_head);
 // Whether heads end in a norm; checks the option.

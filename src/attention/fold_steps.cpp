@@ -33,7 +33,7 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
   float* fold = steps + step * layout.fold_floats;
   std::copy(previous, previous + layout.fold_floats, fold);
   const int64_t end = state.fold_end() + (step + 1) * layout.block;
-  const int64_t begin = std::min(end, std::max(end - layout.block, layout.sinks));
+  const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
   std::vector<float> k(static_cast<size_t>(layout.block * layout.dim_k));
   std::vector<float> v(static_cast<size_t>(layout.block * layout.dim_v));
   std::vector<float> extra(static_cast<size_t>(layout.block * layout.dim_extra));

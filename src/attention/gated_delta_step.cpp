@@ -16,7 +16,8 @@ namespace {
 // Beside each row: u [Dv], its log-decays summed from the start of its block, 1 / |k|.
 class GatedDelta : public Mechanism {
  public:
-  GatedDelta(const AttentionSpec& spec, const AttentionShape& shape) : shape_(shape), norm_(spec, shape) {}
+  GatedDelta(const AttentionSpec& spec, const AttentionShape& shape, int64_t block)
+      : shape_(shape), norm_(spec, shape), block_(block) {}
 
   Capabilities capabilities() const override { return {}; }
   StateLayout layout() const override {
@@ -24,7 +25,7 @@ class GatedDelta : public Mechanism {
             .dim_k = shape_.dim_k,
             .dim_v = shape_.dim_v,
             .dim_extra = shape_.dim_v + 2,
-            .block = kFoldBlock,
+            .block = block_,
             .lag = 1,
             .fold_floats = int64_t{shape_.dim_k} * shape_.dim_v};
   }
@@ -46,9 +47,11 @@ class GatedDelta : public Mechanism {
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, float* fold) const override {
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, width = dim_v + 2, last = rows.count - 1;
     const float total = rows.extra[last * width + dim_v];
-    float decay[kFoldBlock];
-    for (int64_t row = 0; row < rows.count; ++row) decay[row] = total - rows.extra[row * width + dim_v];
-    kernels.exp_sum(decay, 0.0f, rows.count, decay);
+    std::vector<float> decay(static_cast<size_t>(rows.count));
+    for (int64_t row = 0; row < rows.count; ++row) {
+      decay[static_cast<size_t>(row)] = total - rows.extra[row * width + dim_v];
+    }
+    kernels.exp_sum(decay.data(), 0.0f, rows.count, decay.data());
     float whole = total;
     kernels.exp_sum(&whole, 0.0f, 1, &whole);
     kernels.scale(fold, whole, dim * dim_v, fold);
@@ -56,7 +59,7 @@ class GatedDelta : public Mechanism {
     for (int64_t d = 0; d < dim; ++d) {
       for (int64_t row = 0; row < rows.count; ++row) {
         const float unit = rows.k[row * dim + d] * rows.extra[row * width + dim_v + 1];
-        columns[static_cast<size_t>(d * rows.count + row)] = unit * decay[row];
+        columns[static_cast<size_t>(d * rows.count + row)] = unit * decay[static_cast<size_t>(row)];
       }
     }
     kernels.weighted_sum({.weights = columns.data(),
@@ -85,7 +88,7 @@ class GatedDelta : public Mechanism {
         make_fold_step(kernels, *this, segment, kv_head, made, steps);
       }
       // Rows of a chain in one block go over the fold and the rows before them together.
-      const int64_t together = segment.chain ? std::min(segment.rows - first, kFoldBlock - position % kFoldBlock) : 1;
+      const int64_t together = segment.chain ? std::min(segment.rows - first, block_ - position % block_) : 1;
       make_updates(kernels, segment, kv_head, {first, first + together}, fold_for(segment, kv_head, position, steps),
                    prepared, path.data());
       first += together;
@@ -93,7 +96,8 @@ class GatedDelta : public Mechanism {
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + most_queries() * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k} + shape_.dim_v + 1);
+    return segment.rows + most_queries() * (2 * block_ + kPanel + int64_t{shape_.dim_k} + shape_.dim_v + 1) +
+           4 * block_;
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
@@ -116,30 +120,35 @@ class GatedDelta : public Mechanism {
   void make_updates(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
                     const float* panels, int32_t* path) const {
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, row_floats = shape_.heads_kv * int64_t{dim_v + 2};
-    constexpr int64_t kWindow = 2 * kFoldBlock;
-    const int64_t count = rows.end - rows.begin;
+    const int64_t window = 2 * block_, count = rows.end - rows.begin;
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
     const int64_t shared = std::max(window_begin, segment.position(rows.begin));
-    float beta[kFoldBlock], decay[kFoldBlock][kWindow], products[kFoldBlock * kWindow], temporary[kFoldBlock * kPanel];
-    const float* k[kFoldBlock];
-    std::vector<float> units(static_cast<size_t>(count * dim));
+    std::vector<float> memory(static_cast<size_t>(count * (1 + 2 * window + kPanel + dim)));
+    float* beta = memory.data();                   // [count]
+    float* decay = beta + count;                   // [count][window]
+    float* products = decay + count * window;      // [count][window]
+    float* temporary = products + count * window;  // [count][16]
+    float* units = temporary + count * kPanel;     // [count][Dk]
+    std::vector<const float*> k(static_cast<size_t>(count));
     for (int64_t i = 0; i < count; ++i) {
       const int64_t row = rows.begin + i;
       float* extra = segment.extra_of(row, kv_head);
-      k[i] = segment.k + row * segment.kv_stride + kv_head * dim;
+      const float* key = segment.k + row * segment.kv_stride + kv_head * dim;
+      k[static_cast<size_t>(i)] = key;
       const float* v = segment.v + row * segment.kv_stride + kv_head * dim_v;
       const Gates gate = gates(kernels, segment, kv_head, row);
       beta[i] = gate.beta;
-      const float* before = extra_before(segment, kv_head, row);
+      const float* before = extra_before(segment, kv_head, row, block_);
       extra[dim_v] = (before ? before[dim_v] : 0.0f) + gate.log_decay;
-      extra[dim_v + 1] = 1.0f / std::max(std::sqrt(kernels.dot(k[i], k[i], dim)), kMinNorm);
+      extra[dim_v + 1] = 1.0f / std::max(std::sqrt(kernels.dot(key, key, dim)), kMinNorm);
       const VisibleRows all(segment, kv_head, row, path);
-      const float whole = decays(kernels, all, all.position(), all.range(window_begin, all.position()), decay[i]);
-      kernels.scale(k[i], -extra[dim_v + 1] * whole, dim, units.data() + i * dim);
+      const float whole =
+          decays(kernels, all, all.position(), all.range(window_begin, all.position()), decay + i * window);
+      kernels.scale(key, -extra[dim_v + 1] * whole, dim, units + i * dim);
       std::copy(v, v + dim_v, extra);
     }
     float* updates = segment.extra_of(rows.begin, kv_head);
-    kernels.weighted_sum({.weights = units.data(),
+    kernels.weighted_sum({.weights = units,
                           .weight_stride = dim,
                           .queries = count,
                           .rows = fold,
@@ -150,13 +159,13 @@ class GatedDelta : public Mechanism {
                           .out_stride = row_floats});
     // -decay k^.k^ over [from, to) of rows i, … as the last of them sees it.
     const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
-      visible.scores(kernels, k + first, static_cast<int>(n), panels, temporary, products, kWindow);
+      visible.scores(kernels, k.data() + first, static_cast<int>(n), panels, temporary, products, window);
       for (int64_t i = 0; i < n; ++i) {
         const float own = segment.extra_of(rows.begin + first + i, kv_head)[dim_v + 1];
         for (int64_t j = 0; j < visible.count(); ++j) {
           const float inverse = visible.extra(visible.begin() + j)[dim_v + 1];
-          products[i * kWindow + j] =
-              -decay[first + i][visible.begin() - window_begin + j] * (products[i * kWindow + j] * own * inverse);
+          float& product = products[i * window + j];
+          product = -decay[(first + i) * window + visible.begin() - window_begin + j] * (product * own * inverse);
         }
       }
     };
@@ -164,7 +173,7 @@ class GatedDelta : public Mechanism {
       const VisibleRows earlier = VisibleRows(segment, kv_head, rows.begin, path).range(window_begin, shared);
       if (earlier.count() > 0) {
         weigh(earlier, 0, count);
-        earlier.weighted_extra_sum(kernels, products, kWindow, static_cast<int>(count), updates, row_floats);
+        earlier.weighted_extra_sum(kernels, products, window, static_cast<int>(count), updates, row_floats);
       }
     }
     kernels.scale(updates, beta[0], dim_v, updates);
@@ -174,7 +183,7 @@ class GatedDelta : public Mechanism {
     weigh(own, 0, count);
     for (int64_t i = 1; i < count; ++i) {
       float* update = updates + i * row_floats;
-      own.range(shared, shared + i).weighted_extra_sum(kernels, products + i * kWindow, 0, 1, update, 0);
+      own.range(shared, shared + i).weighted_extra_sum(kernels, products + i * window, 0, 1, update, 0);
       kernels.scale(update, beta[i], dim_v, update);
     }
   }
@@ -182,7 +191,7 @@ class GatedDelta : public Mechanism {
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
                    const float* panels, float* scratch) const {
     const int heads = shape_.heads_per_kv();
-    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * kFoldBlock;
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * block_;
     const int64_t queries = (rows.end - rows.begin) * heads;
     const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
     int32_t* path = reinterpret_cast<int32_t*>(scratch);
@@ -220,7 +229,7 @@ class GatedDelta : public Mechanism {
       if (visible.count() == 0) return;
       const int64_t first = (first_row - rows.begin) * heads;
       visible.scores(kernels, q + first, static_cast<int>(n * heads), panels, temporary, scores, window);
-      float inverse[2 * kFoldBlock], decay[2 * kFoldBlock];
+      float *inverse = units + most_queries(), *decay = inverse + window;
       for (int64_t j = 0; j < visible.count(); ++j) inverse[j] = visible.extra(visible.begin() + j)[dim_v + 1];
       for (int64_t r = 0; r < n; ++r) {
         const VisibleRows all(segment, kv_head, first_row + r, path);
@@ -261,7 +270,7 @@ class GatedDelta : public Mechanism {
   // decay[j] = e^{log-decays after row j of `rows` up to the node at `position`}; returns the fold's.
   float decays(const Kernels& kernels, const VisibleRows& all, int64_t position, const VisibleRows& rows,
                float* decay) const {
-    const int64_t block_begin = position / kFoldBlock * kFoldBlock;
+    const int64_t block_begin = position / block_ * block_;
     const float own = all.extra(position)[shape_.dim_v];
     const float total = block_begin > 0 ? all.extra(block_begin - 1)[shape_.dim_v] : 0.0f;
     for (int64_t j = 0; j < rows.count(); ++j) {
@@ -276,6 +285,7 @@ class GatedDelta : public Mechanism {
 
   AttentionShape shape_;
   HeadNorm norm_;
+  int64_t block_;
   std::vector<float> weight_, bias_, a_log_;  // [Hk 2, d], [Hk 2], [Hk]
 };
 
@@ -283,7 +293,12 @@ class GatedDelta : public Mechanism {
 
 std::unique_ptr<Mechanism> make_gated_delta(const AttentionSpec& spec, const AttentionShape& shape) {
   spec.reject_unknown("norm");
-  return std::make_unique<GatedDelta>(spec, shape);
+  return make_gated_delta_block(spec, shape, kFoldBlock);
+}
+
+std::unique_ptr<Mechanism> make_gated_delta_block(const AttentionSpec& spec, const AttentionShape& shape,
+                                                  int64_t block) {
+  return std::make_unique<GatedDelta>(spec, shape, block);
 }
 
 }  // namespace espalier

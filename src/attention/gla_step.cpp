@@ -82,7 +82,7 @@ class Gla : public Mechanism {
                             .out_stride = dim});
       for (int64_t r = 0; r < count; ++r) {
         float* sums = segment.extra_of(first + r, kv_head);
-        const float* before = extra_before(segment, kv_head, first + r);
+        const float* before = extra_before(segment, kv_head, first + r, kFoldBlock);
         for (int64_t d = 0; d < dim; ++d) {
           const double z = gates[static_cast<size_t>(r * dim + d)];
           sums[d] = (before ? before[d] : 0.0f) + static_cast<float>(-softplus(-z) / kGateDivisor);

@@ -140,7 +140,7 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
   const int64_t folded = fold_end();
   ++length_;
   if (layout_.fold_floats == 0 || fold_end() == folded) return;
-  const int64_t begin = std::min(fold_end(), std::max(folded, layout_.sinks)), count = fold_end() - begin;
+  const int64_t begin = std::min(fold_end(), std::max(folded, layout_.unfolded())), count = fold_end() - begin;
   std::vector<float> k_rows(static_cast<size_t>(count * layout_.dim_k));
   std::vector<float> v_rows(static_cast<size_t>(count * layout_.dim_v));
   std::vector<float> extra_rows(static_cast<size_t>(count * layout_.dim_extra));

@@ -26,10 +26,12 @@ struct StateLayout {
   int64_t block = 0;        // 0: every row stays
   int64_t lag = 1;          // whole blocks before the open one that stay rows
   int64_t tail = 0;         // rows before the next position that stay whatever their block (conv: taps - 1)
-  int64_t sinks = 0;        // first rows that stay and never fold
+  int64_t sinks = 0;        // first rows that stay,
+  bool sinks_fold = false;  // and never fold, or do
   int64_t fold_floats = 0;  // floats of fold per KV head; 0: rows are dropped when their block leaves
 
   bool bounded() const { return block > 0; }
+  int64_t unfolded() const { return sinks_fold ? 0 : sinks; }  // first rows that never fold
   bool operator==(const StateLayout&) const = default;
 };
 

@@ -5,6 +5,7 @@
 #include "attention/elementwise_maps.h"
 #include "attention/flash.h"
 #include "attention/hedgehog.h"
+#include "attention/hybrid.h"
 #include "attention/lolcats.h"
 #include "attention/operator.h"
 #include "attention/random_maps.h"
@@ -39,6 +40,7 @@ constexpr Entry kMechanisms[] = {
     {"retention", make_retention},
     {"gla", make_gla},
     {"gated_delta", make_gated_delta},
+    {"hybrid", make_hybrid},
 };
 
 constexpr AdditiveEntry kAdditive[] = {

@@ -28,6 +28,7 @@ constexpr Entry kMechanisms[] = {
     {"retention", make_train_retention},
     {"gla", make_train_gla},
     {"gated_delta", make_train_gated_delta},
+    {"hybrid", make_train_hybrid},
 };
 
 constexpr AdditiveEntry kAdditive[] = {

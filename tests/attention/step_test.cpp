@@ -68,6 +68,8 @@ const Spec kSpecs[] = {
     {"gla(norm=none)", 16},
     {"gated_delta", 16},
     {"gated_delta(norm=none)", 16},
+    {"hybrid(group=8,sinks=3)", 8},
+    {"hybrid(group=20,sinks=0)", 20},
     {"augmented(global=linear,group=8,taps=3)", 8},
     {"augmented(global=relu,group=8,taps=0)", 8},
     {"augmented(global=angular,group=12,taps=0,local=terraced)", 12},

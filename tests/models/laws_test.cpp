@@ -60,6 +60,7 @@ constexpr const char* kAttentions[] = {
     "retention",
     "gla",
     "gated_delta",
+    "hybrid(group=8,sinks=2)",
     "augmented(global=performer(features=16,form=hyperbolic),group=8,taps=3)",
     "augmented(global=transnormer,group=16,local=terraced)",
 };

@@ -228,6 +228,11 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
   for (const char* name : {"retention", "gla", "gated_delta"}) {
     if (spec.name() == name) return recurrent(spec, rows, k, v, parameters);
   }
+  if (spec.name() == "hybrid") {
+    const at::Tensor far =
+        recurrent(AttentionSpec::parse("gated_delta"), rows, k, v, {parameters.begin() + 1, parameters.end()});
+    return lolcats(spec, false, q, k, v, {}) + parameters[0].view({1, -1, 1, 1}) * far;
+  }
   // transnormer: a layer of the second half, as of a model of one layer.
   const at::Tensor past = visible(q.size(2), [](int64_t, int64_t) { return true; });
   if (spec.name() == "transnormer") return over_rms(additive(spec, q, k, v, parameters, past));

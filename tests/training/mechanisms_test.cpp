@@ -105,6 +105,7 @@ const std::string kSpecs[] = {
     "gla(norm=none)",
     "gated_delta",
     "gated_delta(norm=none)",
+    "hybrid(group=8,sinks=3)",
     "augmented(global=linear,group=8,taps=3)",
     "augmented(global=relu,group=8,taps=0)",
     "augmented(global=angular,group=12,local=terraced)",

@@ -30,6 +30,7 @@ constexpr std::pair<const char*, Form> kForms[] = {
     {"retention", retention},
     {"gla", gla},
     {"gated_delta", gated_delta},
+    {"hybrid", hybrid},
 };
 
 }  // namespace
