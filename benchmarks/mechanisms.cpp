@@ -52,6 +52,8 @@ constexpr const char* kSpecs[] = {
     "transnormer",
     "retention",
     "gla",
+    "linformer",
+    "yoso",
     "hybrid",
     "gated_delta",
 };

@@ -31,7 +31,11 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
   const StateLayout& layout = state.layout();
   const float* previous = step == 0 ? state.fold(kv_head) : steps + (step - 1) * layout.fold_floats;
   float* fold = steps + step * layout.fold_floats;
-  std::copy(previous, previous + layout.fold_floats, fold);
+  if (layout.fold_grows) {
+    std::fill(fold, fold + layout.fold_floats, 0.0f);
+  } else {
+    std::copy(previous, previous + layout.fold_floats, fold);
+  }
   const int64_t end = state.fold_end() + (step + 1) * layout.block;
   const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
   std::vector<float> k(static_cast<size_t>(layout.block * layout.dim_k));

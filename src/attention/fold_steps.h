@@ -1,7 +1,7 @@
 // The folds that a segment's rows need: the state's own, and one more for each block border that they cross.
 //
 // A tree stays below (P / block + 2) * block, so it needs at most one, made of committed rows. A chain may cross
-// many; its own rows then enter too, by the same fold_row() and in the same order as when they are committed.
+// many; its own rows then enter too, by the same fold_rows() and in the same order as when they are committed.
 #pragma once
 
 #include "attention/operator.h"

@@ -49,7 +49,8 @@ LayerState::LayerState(const StateLayout& layout) : layout_(layout) {
     sink_k_.assign(static_cast<size_t>(layout.heads_kv * layout.dim_k * kPanel), 0.0f);
     sink_v_.assign(static_cast<size_t>(layout.heads_kv * layout.sinks * layout.dim_v), 0.0f);
   }
-  fold_.assign(static_cast<size_t>(layout.heads_kv * layout.fold_floats), 0.0f);
+  fold_.resize(static_cast<size_t>(layout.heads_kv));
+  for (auto& head : fold_) head.assign(static_cast<size_t>(folds_at(0) * layout.fold_floats), 0.0f);
 }
 
 int64_t LayerState::fold_end(int64_t position) const {
@@ -107,10 +108,17 @@ const float* LayerState::sink_v_row(int kv_head, int64_t position) const {
 }
 
 const float* LayerState::fold(int kv_head) const {
-  return fold_.data() + kv_head * layout_.fold_floats;
+  return fold_[static_cast<size_t>(kv_head)].data();
+}
+
+int64_t LayerState::folds_at(int64_t length) const {
+  return layout_.fold_grows ? fold_end(length) / layout_.block : 1;
 }
 
 void LayerState::reserve(int64_t rows) {
+  if (layout_.fold_grows) {
+    for (auto& head : fold_) head.reserve(static_cast<size_t>(folds_at(length_ + rows) * layout_.fold_floats));
+  }
   if (layout_.bounded()) return;
   const int64_t needed = panels_for(length_ + rows);
   if (needed <= panels_) return;
@@ -150,13 +158,16 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
       std::copy_n(v_row(head, begin + row), layout_.dim_v, v_rows.data() + row * layout_.dim_v);
       std::copy_n(extra_row(head, begin + row), layout_.dim_extra, extra_rows.data() + row * layout_.dim_extra);
     }
+    auto& fold = fold_[static_cast<size_t>(head)];
+    fold.resize(static_cast<size_t>(folds_at(length_) * layout_.fold_floats), 0.0f);
     mechanism.fold_rows(kernels, head, {begin, count, k_rows.data(), v_rows.data(), extra_rows.data()},
-                        fold_.data() + head * layout_.fold_floats);
+                        fold.data() + (folds_at(length_) - 1) * layout_.fold_floats);
   }
 }
 
 int64_t LayerState::bytes() const {
-  size_t floats = sink_k_.size() + sink_v_.size() + fold_.size();
+  size_t floats = sink_k_.size() + sink_v_.size();
+  for (const auto& head : fold_) floats += head.size();
   for (const auto& head : k_) floats += head.size();
   for (const auto& head : v_) floats += head.size();
   for (const auto& head : extra_) floats += head.size();
@@ -165,7 +176,7 @@ int64_t LayerState::bytes() const {
 
 void LayerState::serialize(std::string& out) const {
   append_bytes(out, &length_, sizeof(length_));
-  append_bytes(out, fold_.data(), fold_.size() * sizeof(float));
+  for (const auto& head : fold_) append_bytes(out, head.data(), head.size() * sizeof(float));
   std::vector<float> k_row(static_cast<size_t>(layout_.dim_k));
   for (int head = 0; head < layout_.heads_kv; ++head) {
     for (int64_t position = 0; position < sinks_held(); ++position) {
@@ -198,7 +209,15 @@ LayerState LayerState::deserialize(const StateLayout& layout, std::string_view& 
   state.length_ = first;
   state.reserve(length - first);
   state.length_ = length;
-  take_bytes(in, state.fold_.data(), state.fold_.size() * sizeof(float), where);
+  const int64_t fold_floats = state.folds_at(length) * layout.fold_floats;
+  if (fold_floats * layout.heads_kv > static_cast<int64_t>(in.size() / sizeof(float))) {
+    throw CorruptFile(
+        error_text(where, std::to_string(fold_floats) + " numbers of a fold", std::to_string(in.size()) + " bytes"));
+  }
+  for (auto& head : state.fold_) {
+    head.resize(static_cast<size_t>(fold_floats));
+    take_bytes(in, head.data(), head.size() * sizeof(float), where);
+  }
   std::vector<float> k_row(static_cast<size_t>(layout.dim_k));
   const size_t v_bytes = static_cast<size_t>(layout.dim_v) * sizeof(float);
   for (int head = 0; head < layout.heads_kv; ++head) {

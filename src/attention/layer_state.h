@@ -29,6 +29,7 @@ struct StateLayout {
   int64_t sinks = 0;        // first rows that stay,
   bool sinks_fold = false;  // and never fold, or do
   int64_t fold_floats = 0;  // floats of fold per KV head; 0: rows are dropped when their block leaves
+  bool fold_grows = false;  // each block that leaves gets a fold of its own, zero at first, behind those before it
 
   bool bounded() const { return block > 0; }
   int64_t unfolded() const { return sinks_fold ? 0 : sinks; }  // first rows that never fold
@@ -63,7 +64,7 @@ class LayerState {
   const float* sink_k_panel(int kv_head) const;  // [dim_k][16], sinks <= 16
   const float* sink_v_row(int kv_head, int64_t position) const;
 
-  const float* fold(int kv_head) const;  // [fold_floats]
+  const float* fold(int kv_head) const;  // [fold_floats], or [blocks that have left][fold_floats]
 
   // Takes one row in: k [heads_kv, dim_k], v [heads_kv, dim_v], extra [heads_kv, dim_extra]; folds a block when the
   // next position leaves it behind. `mechanism` is the one whose layout this is. Call reserve() first for a no-throw
@@ -81,6 +82,7 @@ class LayerState {
 
  private:
   int64_t panel_slot(int64_t position) const;
+  int64_t folds_at(int64_t length) const;  // how many folds a KV head has
   int64_t first_row_at(int64_t length) const;
 
   StateLayout layout_;
@@ -89,7 +91,7 @@ class LayerState {
   std::vector<std::vector<float>> k_, v_;  // per KV head: [panels][dim_k][16], [panels * 16][dim_v]
   std::vector<std::vector<float>> extra_;  // per KV head: [panels * 16][dim_extra]
   std::vector<float> sink_k_, sink_v_;     // [heads_kv][dim_k][16], [heads_kv][sinks][dim_v]
-  std::vector<float> fold_;                // [heads_kv][fold_floats]
+  std::vector<std::vector<float>> fold_;   // per KV head
 };
 
 }  // namespace espalier

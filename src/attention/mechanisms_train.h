@@ -16,6 +16,8 @@ std::unique_ptr<TrainMechanism> make_train_retention(const AttentionSpec& spec, 
 std::unique_ptr<TrainMechanism> make_train_gla(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_gated_delta(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_hybrid(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_linformer(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_yoso(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
 
 // The FIR of conv.h over whole sequences: v [B, Hk, T, Dv], weight [H, W] -> [B, H, T, Dv].

@@ -39,7 +39,8 @@ struct Capabilities {
 // kIdentity: the last two extents form unit matrices. kOrthogonal: rows of the last two extents are normal vectors
 // whose directions are orthogonal, in blocks of as many as the last extent allows (FAVOR+); drawn from the parameter's
 // name.
-enum class Init { kZero, kOne, kIdentity, kNormal, kOrthogonal };
+// kMeans: [r, G] of the last two extents average G / r neighbours each.
+enum class Init { kZero, kOne, kIdentity, kNormal, kOrthogonal, kMeans };
 
 // A learned parameter of a mechanism, the same for both halves. Stored as
 // "model.layers.<layer>.self_attn.<name>".

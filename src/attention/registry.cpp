@@ -6,11 +6,13 @@
 #include "attention/flash.h"
 #include "attention/hedgehog.h"
 #include "attention/hybrid.h"
+#include "attention/linformer.h"
 #include "attention/lolcats.h"
 #include "attention/operator.h"
 #include "attention/random_maps.h"
 #include "attention/softmax.h"
 #include "attention/transnormer.h"
+#include "attention/yoso.h"
 #include "core/error.h"
 
 namespace espalier {
@@ -41,6 +43,8 @@ constexpr Entry kMechanisms[] = {
     {"gla", make_gla},
     {"gated_delta", make_gated_delta},
     {"hybrid", make_hybrid},
+    {"linformer", make_linformer},
+    {"yoso", make_yoso},
 };
 
 constexpr AdditiveEntry kAdditive[] = {

@@ -29,6 +29,8 @@ constexpr Entry kMechanisms[] = {
     {"gla", make_train_gla},
     {"gated_delta", make_train_gated_delta},
     {"hybrid", make_train_hybrid},
+    {"yoso", make_train_yoso},
+    {"linformer", make_train_linformer},
 };
 
 constexpr AdditiveEntry kAdditive[] = {

@@ -46,7 +46,8 @@ void Model::commit(SequenceState& state, const Pending& pending, std::span<const
     }
     previous = row;
   }
-  ESPALIER_CHECK(state.layers.size() == pending.k.size());
+  ESPALIER_CHECK(state.layers.size() == pending.k.size() && pending.k.size() == pending.v.size() &&
+                 pending.k.size() == pending.extra.size());
   // Reserving is all that can fail, so either every layer takes the path or none does.
   for (LayerState& layer : state.layers) layer.reserve(static_cast<int64_t>(path.size()));
   const FloatEnvironment environment;

@@ -77,6 +77,13 @@ std::vector<float> initial_values(const ParameterInfo& parameter, int64_t layer)
   if (parameter.init == Init::kIdentity) {
     for (int64_t i = 0; i < elements; ++i) values[i] = (i / columns) % rows == i % columns ? 1.0f : 0.0f;
   }
+  if (parameter.init == Init::kMeans) {
+    for (int64_t i = 0; i < elements; ++i) {
+      const int64_t row = i / columns % rows, first = row * columns / rows, last = (row + 1) * columns / rows;
+      const int64_t column = i % columns;
+      values[i] = column >= first && column < last ? 1.0f / static_cast<float>(last - first) : 0.0f;
+    }
+  }
   if (parameter.init == Init::kNormal || parameter.init == Init::kOrthogonal) {
     uint64_t seed = 0;
     for (const char c : parameter.name) seed = seed * 257 + static_cast<unsigned char>(c);

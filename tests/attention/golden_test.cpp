@@ -267,6 +267,54 @@ TEST(Golden, GatedDeltaRule) {
   expect_gated("gated_delta(norm=none)", file, rows, {{0.0f, 0.0f}}, "out_recurrent", 2e-5);
 }
 
+// softmax(q (E k)^T) (E v) of the whole text: that of a row which sees one closed group and, beside it, rows that
+// weigh nothing. The row stands two groups later behind keys that its query shuns.
+TEST(Golden, LinformersSummaries) {
+  const Golden file("linformer_yosorepo_T32");
+  const std::vector<float> mask = file["mask"], e = file["E"];  // [B, T], [H, r, T]
+  const plain::Sequence text{file.rows("q"), file.rows("k"), file.rows("v")};
+  const auto expected = file.rows("out");
+  const AttentionShape shape = shape_of(text, 16);
+  const auto mechanism = make_mechanism(AttentionSpec::parse("linformer(group=32,rank=8)"), shape);
+  std::vector<float> masked = e;
+  for (size_t i = 0; i < masked.size(); ++i) masked[i] *= mask[i % 32];
+  mechanism->load({masked, masked});
+  for (int64_t t = 0; t < 32; ++t) {
+    plain::Sequence rows = text;
+    for (int64_t p = 0; p < 33; ++p) {  // a whole group, and the row itself
+      rows.q.push_back(text.q[t]);
+      rows.k.push_back(text.q[t]);
+      for (float& x : rows.k.back()) x *= -1000.0f;
+      rows.v.push_back(text.v[t]);
+    }
+    const LayerState empty(mechanism->layout());
+    const auto got = testing::step(best_kernels(), *mechanism, shape, empty, rows, chain(65));
+    EXPECT_LT(testing::worst(got.back(), {expected[t].begin(), expected[t].end()}), 1e-5) << t;
+  }
+}
+
+// The kernel inside a group, before the length is divided out.
+TEST(Golden, YososExpectation) {
+  for (const char* name : {"llama_yoso_T48", "llama_yoso_h4_T41"}) {
+    const Golden file(name);
+    auto expected = file.rows("local_out");
+    for (std::vector<float>& row : expected) {
+      for (size_t head = 0; head < row.size() / 16; ++head) {
+        double squares = 0;
+        for (size_t c = 0; c < 16; ++c) squares += double{row[head * 16 + c]} * row[head * 16 + c];
+        for (size_t c = 0; c < 16; ++c) row[head * 16 + c] /= static_cast<float>(std::sqrt(squares));
+      }
+    }
+    plain::Sequence rows{file.rows("q"), file.rows("k"), file.rows("v")};
+    for (auto* part : {&rows.q, &rows.k, &rows.v, &expected}) part->resize(16);  // the first group
+    const AttentionShape shape = shape_of(rows, 16);
+    const int bits = std::string(name) == "llama_yoso_T48" ? 8 : 4;
+    const std::string spec = "yoso(group=16,hashes=1,bits=" + std::to_string(bits) + ")";
+    expect_text(spec, rows, {std::vector<float>(static_cast<size_t>(shape.heads_kv * bits * 16), 1.0f)}, expected,
+                1e-5);
+  }
+}
+
 // Bidirectional, so the plain form alone.
 TEST(Golden, ReluAttention) {
   const Golden file("efficientvit_litemla_6x6");

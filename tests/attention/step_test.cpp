@@ -69,6 +69,10 @@ const Spec kSpecs[] = {
     {"gated_delta", 16},
     {"gated_delta(norm=none)", 16},
     {"hybrid(group=8,sinks=3)", 8},
+    {"yoso(group=8,bits=2,hashes=3)", 8},
+    {"yoso(group=12,bits=5,hashes=1)", 12},
+    {"linformer(group=8,rank=3)", 8},
+    {"linformer(group=20,rank=17)", 20},
     {"hybrid(group=20,sinks=0)", 20},
     {"augmented(global=linear,group=8,taps=3)", 8},
     {"augmented(global=relu,group=8,taps=0)", 8},
@@ -215,7 +219,7 @@ TEST_P(Steps, StateKeepsItsSizeAndSurvivesSaving) {
   append_random(next, shape(), 1, random);
   for (const int64_t length : {int64_t{0}, int64_t{1}, block(), 2 * block() + 1, 5 * block() + 3}) {
     const LayerState state = committed(kernels, *mechanism, rows, length);
-    if (mechanism->layout().bounded()) {
+    if (mechanism->capabilities().constant_state) {
       EXPECT_EQ(state.bytes(), LayerState(mechanism->layout()).bytes()) << length;
     }
     std::string bytes, again;

@@ -60,6 +60,7 @@ class RememberingModel : public Model {
     output.pending[0].base = segment.state->length();
     output.pending[0].k = {std::vector<float>(rows * 16)};
     output.pending[0].v = {std::vector<float>(rows * 16)};
+    output.pending[0].extra.resize(1);
     output.first_row = {0};
     output.logit_rows.clear();
     for (size_t r = 0; r < rows; ++r) {

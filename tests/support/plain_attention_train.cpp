@@ -228,6 +228,45 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
   for (const char* name : {"retention", "gla", "gated_delta"}) {
     if (spec.name() == name) return recurrent(spec, rows, k, v, parameters);
   }
+  if (spec.name() == "linformer") {
+    const int64_t rank = spec.integer("rank", 16, 1, 4096), tokens = q.size(2), closed = tokens / group;
+    const auto summaries = [&](const at::Tensor& x, const at::Tensor& weight) {
+      const at::Tensor whole = x.narrow(2, 0, closed * group).reshape({x.size(0), x.size(1), closed, group, x.size(3)});
+      const at::Tensor of_heads = repeated(weight.unsqueeze(0), q.size(1))[0];
+      return at::matmul(of_heads.unsqueeze(1), whole).flatten(2, 3);
+    };
+    const at::Tensor keys = at::cat({summaries(k, parameters[0]), k}, 2);
+    const at::Tensor values = at::cat({summaries(v, parameters[1]), v}, 2);
+    at::Tensor mask = at::zeros({tokens, closed * rank + tokens}, at::kDouble);
+    auto at_row = mask.accessor<double, 2>();
+    for (int64_t t = 0; t < tokens; ++t) {
+      for (int64_t s = 0; s < closed * rank; ++s) at_row[t][s] = s / rank <= t / group - 2;
+      for (int64_t s = 0; s <= t; ++s) at_row[t][closed * rank + s] = s / group >= t / group - 1;
+    }
+    const at::Tensor score = at::matmul(q, keys.transpose(-1, -2)) / std::sqrt(static_cast<double>(q.size(3)));
+    return at::matmul(score.masked_fill(mask == 0, -std::numeric_limits<double>::infinity()).softmax(-1), values);
+  }
+  if (spec.name() == "yoso") {
+    const int64_t bits = spec.integer("bits", 8, 1, 16), hashes = spec.integer("hashes", 5, 1, 64);
+    const at::Tensor expected =
+        (1 - (0.98 * at::matmul(unit(q), unit(k).transpose(-1, -2)).clamp(-1, 1)).acos() / M_PI).pow(bits);
+    at::Tensor hits = at::zeros_like(expected.detach());
+    for (int64_t j = 0; j < hashes; ++j) {
+      at::Tensor same = at::ones_like(hits);
+      for (int64_t i = 0; i < bits; ++i) {
+        const at::Tensor w = repeated(parameters[0].detach().select(1, j).select(1, i).unsqueeze(0), q.size(1))[0];
+        const auto sign = [&](const at::Tensor& x) { return (x.detach() * w.unsqueeze(1)).sum(-1) > 0; };
+        same = same * sign(q).unsqueeze(-1).eq(sign(k).unsqueeze(-2)).to(at::kDouble);
+      }
+      hits = hits + same / static_cast<double>(hashes);
+    }
+    const at::Tensor older = visible(q.size(2), [&](int64_t t, int64_t s) { return s / group < t / group; });
+    const at::Tensor past = visible(q.size(2), [](int64_t, int64_t) { return true; });
+    // The hashes' value with the expectation's gradient.
+    const at::Tensor value = older * hits + (1 - older) * expected.detach();
+    const at::Tensor raw = at::matmul((value + expected - expected.detach()) * past, v);
+    return raw / raw.square().sum(-1, true).sqrt().clamp_min(1e-12);
+  }
   if (spec.name() == "hybrid") {
     const at::Tensor far =
         recurrent(AttentionSpec::parse("gated_delta"), rows, k, v, {parameters.begin() + 1, parameters.end()});

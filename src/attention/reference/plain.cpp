@@ -31,6 +31,8 @@ constexpr std::pair<const char*, Form> kForms[] = {
     {"gla", gla},
     {"gated_delta", gated_delta},
     {"hybrid", hybrid},
+    {"linformer", linformer},
+    {"yoso", yoso},
 };
 
 }  // namespace

@@ -47,6 +47,8 @@ void retention(const AttentionSpec&, const Parameters&, const Head&, int64_t t, 
 void gla(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void gated_delta(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void hybrid(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void linformer(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void yoso(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void transnormer(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 // Additive mechanisms over rows [0, end); false when the name is none of theirs.
 bool additive(const AttentionSpec&, const Parameters&, const Head&, int64_t t, int64_t end, double* out);
