@@ -74,12 +74,12 @@ class GatedDelta : public Mechanism {
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {
-    return fresh_panels_floats(segment) + fold_steps_floats(segment);
+    return fresh_panels_floats(segment) + segment.rows * decay_floats() + fold_steps_floats(segment);
   }
   // u of every row, in their order: each needs those of its ancestors and the folds before it.
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
     make_fresh_panels(segment, kv_head, prepared);
-    float* steps = prepared + fresh_panels_floats(segment);
+    float* steps = steps_of(segment, prepared);
     int64_t made = 0;
     std::vector<int32_t> path(static_cast<size_t>(segment.rows));
     for (int64_t first = 0; first < segment.rows;) {
@@ -102,7 +102,7 @@ class GatedDelta : public Mechanism {
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
     const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
-    each_run_of_fold(segment, kv_head, begin, end, together, prepared + fresh_panels_floats(segment),
+    each_run_of_fold(segment, kv_head, begin, end, together, steps_of(segment, prepared),
                      [&](int64_t first, int64_t last, const float* fold) {
                        attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
                      });
@@ -115,36 +115,64 @@ class GatedDelta : public Mechanism {
   static constexpr int kQueriesTogether = 12;  // that go over a fold together
   int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
 
+  // Prepared: panels of the new keys; for each row the decay of every row that it sees down to itself, and at
+  // [2 blocks] that of the fold; folds at borders.
+  int64_t decay_floats() const { return 2 * block_ + 1; }
+  template <class Float>
+  Float* decays_of(const SegmentRows& segment, Float* prepared, int64_t row) const {
+    return prepared + fresh_panels_floats(segment) + row * decay_floats();
+  }
+  template <class Float>
+  Float* steps_of(const SegmentRows& segment, Float* prepared) const {
+    return decays_of(segment, prepared, segment.rows);
+  }
+
   // Beside rows [begin, end) of one block, which read the same fold:
   //   u = beta (v - e^{..} S^T k^ - sum over the rows before)
   void make_updates(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
-                    const float* panels, int32_t* path) const {
+                    float* prepared, int32_t* path) const {
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, row_floats = shape_.heads_kv * int64_t{dim_v + 2};
-    const int64_t window = 2 * block_, count = rows.end - rows.begin;
-    const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
-    const int64_t shared = std::max(window_begin, segment.position(rows.begin));
-    std::vector<float> memory(static_cast<size_t>(count * (1 + 2 * window + kPanel + dim)));
+    const int64_t window = 2 * block_, count = rows.end - rows.begin, position = segment.position(rows.begin);
+    const int64_t window_begin = segment.state->window_begin(position), block_begin = position / block_ * block_;
+    const int64_t before = position - window_begin;  // rows that all of these see
+    std::vector<float> memory(static_cast<size_t>(count * (1 + window + kPanel + dim) + 2 * window));
     float* beta = memory.data();                   // [count]
-    float* decay = beta + count;                   // [count][window]
-    float* products = decay + count * window;      // [count][window]
+    float* products = beta + count;                // [count][window]
     float* temporary = products + count * window;  // [count][16]
     float* units = temporary + count * kPanel;     // [count][Dk]
+    float* sums = units + count * dim;             // [window] log-decays from the start of their blocks
+    float* inverse = sums + window;                // [window] 1 / |k|
     std::vector<const float*> k(static_cast<size_t>(count));
+    const VisibleRows first(segment, kv_head, rows.begin, path);
+    for (int64_t j = 0; j < before; ++j) {
+      const float* extra = first.extra(window_begin + j);
+      sums[j] = extra[dim_v];
+      inverse[j] = extra[dim_v + 1];
+    }
+    const float total = block_begin > window_begin ? sums[block_begin - 1 - window_begin] : 0.0f;
     for (int64_t i = 0; i < count; ++i) {
-      const int64_t row = rows.begin + i;
+      const int64_t row = rows.begin + i, seen = before + i;
       float* extra = segment.extra_of(row, kv_head);
       const float* key = segment.k + row * segment.kv_stride + kv_head * dim;
-      k[static_cast<size_t>(i)] = key;
       const float* v = segment.v + row * segment.kv_stride + kv_head * dim_v;
+      k[static_cast<size_t>(i)] = key;
       const Gates gate = gates(kernels, segment, kv_head, row);
       beta[i] = gate.beta;
-      const float* before = extra_before(segment, kv_head, row, block_);
-      extra[dim_v] = (before ? before[dim_v] : 0.0f) + gate.log_decay;
-      extra[dim_v + 1] = 1.0f / std::max(std::sqrt(kernels.dot(key, key, dim)), kMinNorm);
-      const VisibleRows all(segment, kv_head, row, path);
-      const float whole =
-          decays(kernels, all, all.position(), all.range(window_begin, all.position()), decay + i * window);
-      kernels.scale(key, -extra[dim_v + 1] * whole, dim, units + i * dim);
+      extra[dim_v] = sums[seen] = (position + i == block_begin ? 0.0f : sums[seen - 1]) + gate.log_decay;
+      extra[dim_v + 1] = inverse[seen] = 1.0f / std::max(std::sqrt(kernels.dot(key, key, dim)), kMinNorm);
+      float* decay = decays_of(segment, prepared, row);
+      for (int64_t j = 0; j < block_begin - window_begin; ++j) decay[j] = sums[seen] + (total - sums[j]);
+      for (int64_t j = block_begin - window_begin; j <= seen; ++j) decay[j] = sums[seen] - sums[j];
+      float whole[1] = {sums[seen] + total};
+      if (seen + 1 < window) {
+        decay[seen + 1] = whole[0];
+        kernels.exp_sum(decay, 0.0f, seen + 2, decay);
+        decay[window] = decay[seen + 1];
+      } else {
+        kernels.exp_sum(decay, 0.0f, seen + 1, decay);
+        kernels.exp_sum(whole, 0.0f, 1, decay + window);
+      }
+      kernels.scale(key, -inverse[seen] * decay[window], dim, units + i * dim);
       std::copy(v, v + dim_v, extra);
     }
     float* updates = segment.extra_of(rows.begin, kv_head);
@@ -157,39 +185,32 @@ class GatedDelta : public Mechanism {
                           .dim = dim_v,
                           .out = updates,
                           .out_stride = row_floats});
-    // -decay k^.k^ over [from, to) of rows i, … as the last of them sees it.
-    const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
-      visible.scores(kernels, k.data() + first, static_cast<int>(n), panels, temporary, products, window);
-      for (int64_t i = 0; i < n; ++i) {
-        const float own = segment.extra_of(rows.begin + first + i, kv_head)[dim_v + 1];
-        for (int64_t j = 0; j < visible.count(); ++j) {
-          const float inverse = visible.extra(visible.begin() + j)[dim_v + 1];
-          float& product = products[i * window + j];
-          product = -decay[(first + i) * window + visible.begin() - window_begin + j] * (product * own * inverse);
-        }
-      }
-    };
-    {
-      const VisibleRows earlier = VisibleRows(segment, kv_head, rows.begin, path).range(window_begin, shared);
-      if (earlier.count() > 0) {
-        weigh(earlier, 0, count);
-        earlier.weighted_extra_sum(kernels, products, window, static_cast<int>(count), updates, row_floats);
-      }
+    // -decay k^.k^ for every row over all that the last of them sees; each then takes those before itself.
+    const VisibleRows last(segment, kv_head, rows.end - 1, path);
+    const VisibleRows all = last.range(window_begin, position + count);
+    all.scores(kernels, k.data(), static_cast<int>(count), prepared, temporary, products, window);
+    for (int64_t i = 0; i < count; ++i) {
+      const float* decay = decays_of(segment, prepared, rows.begin + i);
+      const float own = inverse[before + i];
+      float* product = products + i * window;
+      for (int64_t j = 0; j < before + i; ++j) product[j] = -decay[j] * (product[j] * own * inverse[j]);
     }
-    kernels.scale(updates, beta[0], dim_v, updates);
-    if (count == 1) return;
-    // Forward substitution among these rows: row i takes rows 0, 1, …, i - 1, whose u are ready by then.
-    const VisibleRows own = VisibleRows(segment, kv_head, rows.end - 1, path).range(shared, shared + count);
-    weigh(own, 0, count);
-    for (int64_t i = 1; i < count; ++i) {
+    if (before > 0) {
+      all.range(window_begin, position)
+          .weighted_extra_sum(kernels, products, window, static_cast<int>(count), updates, row_floats);
+    }
+    for (int64_t i = 0; i < count; ++i) {
       float* update = updates + i * row_floats;
-      own.range(shared, shared + i).weighted_extra_sum(kernels, products + i * window, 0, 1, update, 0);
+      if (i > 0) {
+        all.range(position, position + i)
+            .weighted_extra_sum(kernels, products + i * window + before, 0, 1, update, row_floats);
+      }
       kernels.scale(update, beta[i], dim_v, update);
     }
   }
 
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
-                   const float* panels, float* scratch) const {
+                   const float* prepared, float* scratch) const {
     const int heads = shape_.heads_per_kv();
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * block_;
     const int64_t queries = (rows.end - rows.begin) * heads;
@@ -200,18 +221,17 @@ class GatedDelta : public Mechanism {
     float* scaled = temporary + most_queries() * kPanel;  // [queries][Dk]
     float* sums = scaled + most_queries() * dim;          // [queries][Dv]
     float* units = sums + most_queries() * dim_v;         // [queries] factor / |q|
+    float* inverse = units + most_queries();              // [window] 1 / |k|
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
     const int64_t shared = std::max(window_begin, seen_by_all(segment, rows.begin));
     const float* q[kMaxHeadsPerKv];
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const QueryHeads own(segment, heads, kv_head, row, dim);
-      const VisibleRows all(segment, kv_head, row, path);
-      const float whole = decays(kernels, all, all.position(), all.range(window_begin, window_begin), nullptr);
       for (int h = 0; h < heads; ++h) {
         const int64_t i = (row - rows.begin) * heads + h;
         q[i] = own.q[h];
         units[i] = factor / std::max(std::sqrt(kernels.dot(q[i], q[i], dim)), kMinNorm);
-        kernels.scale(q[i], units[i] * whole, dim, scaled + i * dim);
+        kernels.scale(q[i], units[i] * decays_of(segment, prepared, row)[window], dim, scaled + i * dim);
       }
     }
     std::fill(sums, sums + queries * dim_v, 0.0f);
@@ -224,29 +244,45 @@ class GatedDelta : public Mechanism {
                           .dim = dim_v,
                           .out = sums,
                           .out_stride = dim_v});
-    const auto add = [&](int64_t from, int64_t to, int64_t first_row, int64_t n) {
-      const VisibleRows visible = VisibleRows(segment, kv_head, first_row, path).range(from, to);
-      if (visible.count() == 0) return;
-      const int64_t first = (first_row - rows.begin) * heads;
-      visible.scores(kernels, q + first, static_cast<int>(n * heads), panels, temporary, scores, window);
-      float *inverse = units + most_queries(), *decay = inverse + window;
+    // Weights of rows [first, first + n) over positions [from, to), of which each uses what it sees.
+    const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
+      const int64_t offset = visible.begin() - window_begin;
+      visible.scores(kernels, q + (first - rows.begin) * heads, static_cast<int>(n * heads), prepared, temporary,
+                     scores, window);
       for (int64_t j = 0; j < visible.count(); ++j) inverse[j] = visible.extra(visible.begin() + j)[dim_v + 1];
-      for (int64_t r = 0; r < n; ++r) {
-        const VisibleRows all(segment, kv_head, first_row + r, path);
-        decays(kernels, all, all.position(), all.range(from, to), decay);
-        for (int64_t j = 0; j < visible.count(); ++j) decay[j] *= inverse[j];
-        for (int h = 0; h < heads; ++h) {
-          float* own = scores + (r * heads + h) * window;
-          for (int64_t j = 0; j < visible.count(); ++j) own[j] *= units[first + r * heads + h] * decay[j];
-        }
+      for (int64_t i = 0; i < n * heads; ++i) {
+        const int64_t row = first + i / heads;
+        const float* decay = decays_of(segment, prepared, row) + offset;
+        const float unit = units[(first - rows.begin) * heads + i];
+        const int64_t seen = std::min(visible.count(), segment.position(row) + 1 - visible.begin());
+        for (int64_t j = 0; j < seen; ++j) scores[i * window + j] *= unit * (decay[j] * inverse[j]);
       }
-      VisibleRows(segment, kv_head, first_row, path)
-          .range(from, to)
-          .weighted_extra_sum(kernels, scores, window, static_cast<int>(n * heads), sums + first * dim_v, dim_v);
     };
-    add(window_begin, shared, rows.begin, rows.end - rows.begin);
+    const auto add = [&](const VisibleRows& visible, const float* weights, int64_t first, int64_t n) {
+      if (visible.count() == 0) return;
+      visible.weighted_extra_sum(kernels, weights, window, static_cast<int>(n * heads),
+                                 sums + (first - rows.begin) * heads * dim_v, dim_v);
+    };
+    const int64_t count = rows.end - rows.begin;
+    if (segment.chain) {
+      const VisibleRows all(segment, kv_head, rows.end - 1, path);
+      weigh(all.range(window_begin, all.position() + 1), rows.begin, count);
+      add(all.range(window_begin, shared), scores, rows.begin, count);
+      for (int64_t row = rows.begin; row < rows.end; ++row) {
+        add(all.range(shared, segment.position(row) + 1),
+            scores + (row - rows.begin) * heads * window + shared - window_begin, row, 1);
+      }
+    } else {
+      const VisibleRows committed = VisibleRows(segment, kv_head, rows.begin, path).range(window_begin, shared);
+      if (committed.count() > 0) weigh(committed, rows.begin, count);
+      add(committed, scores, rows.begin, count);
+      for (int64_t row = rows.begin; row < rows.end; ++row) {
+        const VisibleRows own = VisibleRows(segment, kv_head, row, path).range(shared, segment.position(row) + 1);
+        weigh(own, row, 1);
+        add(own, scores, row, 1);
+      }
+    }
     for (int64_t row = rows.begin; row < rows.end; ++row) {
-      add(shared, segment.position(row) + 1, row, 1);
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::copy_n(sums + (row - rows.begin) * heads * dim_v, heads * dim_v, out);
       for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);
@@ -265,22 +301,6 @@ class GatedDelta : public Mechanism {
     const double beta = 1.0 / (1.0 + std::exp(-z(2 * kv_head)));
     const double decay = -std::exp(double{a_log_[static_cast<size_t>(kv_head)]}) * softplus(z(2 * kv_head + 1));
     return {static_cast<float>(beta), static_cast<float>(decay)};
-  }
-
-  // decay[j] = e^{log-decays after row j of `rows` up to the node at `position`}; returns the fold's.
-  float decays(const Kernels& kernels, const VisibleRows& all, int64_t position, const VisibleRows& rows,
-               float* decay) const {
-    const int64_t block_begin = position / block_ * block_;
-    const float own = all.extra(position)[shape_.dim_v];
-    const float total = block_begin > 0 ? all.extra(block_begin - 1)[shape_.dim_v] : 0.0f;
-    for (int64_t j = 0; j < rows.count(); ++j) {
-      const float sum = all.extra(rows.begin() + j)[shape_.dim_v];
-      decay[j] = rows.begin() + j >= block_begin ? own - sum : own + (total - sum);
-    }
-    kernels.exp_sum(decay, 0.0f, rows.count(), decay);
-    float whole = own + total;
-    kernels.exp_sum(&whole, 0.0f, 1, &whole);
-    return whole;
   }
 
   AttentionShape shape_;

@@ -8,7 +8,8 @@ int64_t fresh_panels_floats(const SegmentRows& segment) {
 
 void make_fresh_panels(const SegmentRows& segment, int kv_head, float* panels) {
   const int dim = segment.state->layout().dim_k;
-  std::fill(panels, panels + fresh_panels_floats(segment), 0.0f);
+  const int64_t whole = segment.rows / kPanel * kPanel * dim;  // lanes that are missing are zero
+  std::fill(panels + whole, panels + fresh_panels_floats(segment), 0.0f);
   for (int64_t row = 0; row < segment.rows; ++row) {
     const float* k = segment.k + row * segment.kv_stride + int64_t{kv_head} * dim;
     float* lane = panels + row / kPanel * kPanel * dim + row % kPanel;
@@ -35,8 +36,8 @@ VisibleRows VisibleRows::range(int64_t begin, int64_t end) const {
   return narrowed;
 }
 
-// Calls panel(keys, lane, j): the key of position begin + j stands in that lane of that panel; panels come once each
-// with all their wanted lanes, as panel.start(keys) followed by panel.take(lane, j).
+// Panels come once each with all their wanted lanes: panel.run(keys, lane, j, count) where positions begin + j, … stand
+// side by side in lanes lane, …; along a path, panel.start(keys) and then panel.take(lane, j, 1) for each.
 template <class Panel>
 void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   const LayerState& state = *segment_.state;
@@ -44,9 +45,9 @@ void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   const int64_t committed_end = std::min(end_, base());
   for (int64_t first = begin_; first < committed_end;) {
     const int64_t next = std::min(committed_end, (first / kPanel + 1) * kPanel);
-    panel.start(panels.committed ? panels.committed + (first / kPanel - first_panel) * panel_floats
-                                 : state.k_panel(kv_head_, first));
-    panel.take(first % kPanel, first - begin_, next - first);
+    panel.run(panels.committed ? panels.committed + (first / kPanel - first_panel) * panel_floats
+                               : state.k_panel(kv_head_, first),
+              first % kPanel, first - begin_, next - first);
     first = next;
   }
   const int64_t fresh = std::max(begin_, base());
@@ -54,8 +55,7 @@ void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   if (!path_) {
     for (int64_t row = fresh - base(); row < end_ - base();) {
       const int64_t next = std::min(end_ - base(), (row / kPanel + 1) * kPanel);
-      panel.start(panels.fresh + row / kPanel * panel_floats);
-      panel.take(row % kPanel, row + base() - begin_, next - row);
+      panel.run(panels.fresh + row / kPanel * panel_floats, row % kPanel, row + base() - begin_, next - row);
       row = next;
     }
     return;
@@ -88,6 +88,11 @@ void VisibleRows::scores(const Kernels& kernels, const float* const* q, int quer
     float *temporary, *scores;
     int64_t stride;
 
+    void run(const float* keys, int64_t lane, int64_t j, int64_t count) const {
+      if (count == kPanel) return kernels.panel_scores(q, queries, keys, dim, scores + j, stride);
+      start(keys);
+      take(lane, j, count);
+    }
     void start(const float* keys) const { kernels.panel_scores(q, queries, keys, dim, temporary, kPanel); }
     void take(int64_t lane, int64_t j, int64_t count) const {
       for (int i = 0; i < queries; ++i) {
@@ -106,6 +111,10 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
     float* squares;
     float sums[kPanel];
 
+    void run(const float* keys, int64_t lane, int64_t j, int64_t count) {
+      start(keys);
+      take(lane, j, count);
+    }
     void start(const float* keys) { kernels.panel_squares(keys, dim, sums); }
     void take(int64_t lane, int64_t j, int64_t count) const {
       std::copy(sums + lane, sums + lane + count, squares + j);
