@@ -39,7 +39,9 @@ class Additive : public Mechanism {
   void load(const std::vector<std::vector<float>>& values) override { form_.map->load(values); }
 
   // Fold: S [M][Dv], then z [M].
-  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
+                 float* fold) const override {
+    if (before != fold) std::copy_n(before, features_ * (shape_.dim_v + 1), fold);
     float* z = fold + features_ * shape_.dim_v;
     std::vector<float> columns(static_cast<size_t>(features_ * rows.count)), phi(static_cast<size_t>(features_));
     for (int64_t row = 0; row < rows.count; ++row) {

@@ -74,8 +74,9 @@ class Augmented : public Mechanism {
     if (filter_.taps() > 0) filter_.load(values.back());
   }
 
-  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
-    if (global_) global_->fold_rows(kernels, kv_head, rows, fold);
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
+                 float* fold) const override {
+    if (global_) global_->fold_rows(kernels, kv_head, rows, before, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

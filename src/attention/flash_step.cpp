@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -117,7 +118,8 @@ class FlashGlobal : public FlashPart {
             .fold_floats = int64_t{shape_.dim_k} * shape_.dim_v};
   }
 
-  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
+    if (before != fold) std::copy_n(before, int64_t{shape_.dim_k} * shape_.dim_v, fold);
     std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));  // k^ [Dk][count]
     for (int64_t row = 0; row < rows.count; ++row) {
       const float* key = rows.k + row * shape_.dim_k;

@@ -33,8 +33,7 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
   float* fold = steps + step * layout.fold_floats;
   if (layout.fold_grows) {
     std::fill(fold, fold + layout.fold_floats, 0.0f);
-  } else {
-    std::copy(previous, previous + layout.fold_floats, fold);
+    previous = fold;
   }
   const int64_t end = state.fold_end() + (step + 1) * layout.block;
   const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
@@ -56,7 +55,7 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
       std::copy_n(segment.extra_of(row, kv_head), layout.dim_extra, extra_row);
     }
   }
-  mechanism.fold_rows(kernels, kv_head, {begin, end - begin, k.data(), v.data(), extra.data()}, fold);
+  mechanism.fold_rows(kernels, kv_head, {begin, end - begin, k.data(), v.data(), extra.data()}, previous, fold);
 }
 
 int64_t fold_steps_before(const SegmentRows& segment, int64_t position) {

@@ -44,7 +44,7 @@ class GatedDelta : public Mechanism {
     norm_.load(values);
   }
 
-  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, width = dim_v + 2, last = rows.count - 1;
     const float total = rows.extra[last * width + dim_v];
     std::vector<float> decay(static_cast<size_t>(rows.count));
@@ -54,7 +54,7 @@ class GatedDelta : public Mechanism {
     kernels.exp_sum(decay.data(), 0.0f, rows.count, decay.data());
     float whole = total;
     kernels.exp_sum(&whole, 0.0f, 1, &whole);
-    kernels.scale(fold, whole, dim * dim_v, fold);
+    kernels.scale(before, whole, dim * dim_v, fold);
     std::vector<float> columns(static_cast<size_t>(dim * rows.count));
     for (int64_t d = 0; d < dim; ++d) {
       for (int64_t row = 0; row < rows.count; ++row) {

@@ -46,13 +46,13 @@ class Gla : public Mechanism {
     norm_.load(values);
   }
 
-  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
     const int64_t dim = shape_.dim_k, last = rows.count - 1;
     std::vector<float> columns(static_cast<size_t>(dim * rows.count)), decay(static_cast<size_t>(dim));
     const float* total = rows.extra + last * dim;
     kernels.exp_sum(total, 0.0f, dim, decay.data());
     for (int64_t d = 0; d < dim; ++d) {
-      kernels.scale(fold + d * shape_.dim_v, decay[static_cast<size_t>(d)], shape_.dim_v, fold + d * shape_.dim_v);
+      kernels.scale(before + d * shape_.dim_v, decay[static_cast<size_t>(d)], shape_.dim_v, fold + d * shape_.dim_v);
     }
     for (int64_t row = 0; row < rows.count; ++row) {
       for (int64_t d = 0; d < dim; ++d) decay[static_cast<size_t>(d)] = total[d] - rows.extra[row * dim + d];

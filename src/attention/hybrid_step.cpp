@@ -34,8 +34,9 @@ class Hybrid : public Mechanism {
     memory_->load({values.begin() + 1, values.end()});
   }
 
-  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
-    memory_->fold_rows(kernels, kv_head, rows, fold);
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
+                 float* fold) const override {
+    memory_->fold_rows(kernels, kv_head, rows, before, fold);
   }
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return window_->prepared_floats(segment) + memory_->prepared_floats(segment);

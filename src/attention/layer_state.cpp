@@ -160,8 +160,8 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
     }
     auto& fold = fold_[static_cast<size_t>(head)];
     fold.resize(static_cast<size_t>(folds_at(length_) * layout_.fold_floats), 0.0f);
-    mechanism.fold_rows(kernels, head, {begin, count, k_rows.data(), v_rows.data(), extra_rows.data()},
-                        fold.data() + (folds_at(length_) - 1) * layout_.fold_floats);
+    float* last = fold.data() + (folds_at(length_) - 1) * layout_.fold_floats;
+    mechanism.fold_rows(kernels, head, {begin, count, k_rows.data(), v_rows.data(), extra_rows.data()}, last, last);
   }
 }
 

@@ -36,7 +36,9 @@ class Linformer : public Mechanism {
     v_ = values[1];
   }
 
-  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
+                 float* fold) const override {
+    if (before != fold) std::copy_n(before, layout().fold_floats, fold);
     const int64_t dim = shape_.dim_k, head = kv_head * options_.rank * options_.group;
     std::vector<float> keys(static_cast<size_t>(options_.rank * dim), 0.0f);
     const auto compress = [&](const std::vector<float>& weights, const float* from, int64_t width, float* out) {

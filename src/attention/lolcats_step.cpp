@@ -1,5 +1,6 @@
 #include "attention/lolcats.h"
 
+#include <algorithm>
 #include <cmath>
 
 #include "attention/conv.h"
@@ -62,7 +63,9 @@ class Lolcats : public Mechanism {
   }
 
   // Fold: S [M][Dv], then z [M].
-  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
+                 float* fold) const override {
+    if (before != fold) std::copy_n(before, features_ * (shape_.dim_v + 1), fold);
     const int64_t dim = shape_.dim_k;
     float* z = fold + features_ * shape_.dim_v;
     std::vector<float> columns(static_cast<size_t>(features_ * rows.count)), phi(static_cast<size_t>(features_));

@@ -92,9 +92,11 @@ class Mechanism {
   // Takes the values of parameters(), in their order, each row-major.
   virtual void load(const std::vector<std::vector<float>>& values) { (void)values; }
 
-  // Takes rows of one block, all of them but sinks, into the fold. Called block by block in position order.
-  virtual void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const {
-    (void)kernels, (void)kv_head, (void)rows, (void)fold;
+  // fold = `before` and the rows of one block, all of them but sinks. Called block by block in position order; `before`
+  // may be `fold` itself.
+  virtual void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
+                         float* fold) const {
+    (void)kernels, (void)kv_head, (void)rows, (void)before, (void)fold;
   }
 
   // Floats of memory that prepare() fills per KV head and attend() reads.

@@ -39,9 +39,10 @@ class Retention : public Mechanism {
   void load(const std::vector<std::vector<float>>& values) override { norm_.load(values); }
 
   // The fold is the sum as it stands after its last row.
-  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
+                 float* fold) const override {
     const float* power = powers(kv_head);
-    kernels.scale(fold, power[rows.count], shape_.dim_k * int64_t{shape_.dim_v}, fold);
+    kernels.scale(before, power[rows.count], shape_.dim_k * int64_t{shape_.dim_v}, fold);
     std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));
     for (int64_t d = 0; d < shape_.dim_k; ++d) {
       for (int64_t row = 0; row < rows.count; ++row) {

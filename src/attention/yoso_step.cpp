@@ -47,7 +47,8 @@ class Yoso : public Mechanism {
     }
   }
 
-  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, float* fold) const override {
+  void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
+    if (before != fold) std::copy_n(before, options_.hashes * table_rows() * shape_.dim_v, fold);
     const int64_t width = 1 + options_.hashes;
     for (int64_t row = 0; row < rows.count; ++row) {
       for (int64_t j = 0; j < options_.hashes; ++j) {

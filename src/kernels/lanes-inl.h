@@ -166,6 +166,20 @@ HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, con
 #endif
 
 // The one reduction tree: lanes i and i + 8, then 4, 2, 1 apart.
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+HWY_INLINE float reduce_add(const V16& a) {
+  const hn::CappedTag<float, 8> d8;
+  const hn::CappedTag<float, 4> d4;
+#if HWY_TARGET == HWY_AVX2
+  const auto eight = hn::Add(a.part[0], a.part[1]);
+#else
+  const auto eight = hn::Add(hn::LowerHalf(d8, a.part[0]), hn::UpperHalf(d8, a.part[0]));
+#endif
+  const auto four = hn::Add(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight));
+  const auto two = hn::Add(four, hn::Shuffle1032(four));
+  return hn::GetLane(hn::Add(two, hn::Shuffle2301(two)));
+}
+#else
 HWY_INLINE float reduce_add(const V16& a) {
   float lane[16];
   store(a, lane);
@@ -174,6 +188,7 @@ HWY_INLINE float reduce_add(const V16& a) {
   }
   return lane[0];
 }
+#endif
 
 HWY_INLINE float reduce_max(const V16& a) {
   float lane[16];
