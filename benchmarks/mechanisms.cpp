@@ -179,10 +179,15 @@ void print_costs(int64_t longest, int threads) {
     const double middle = layer.prefill(state, kMiddle) / kMiddle;
     std::vector<double> tree;
     for (int i = 0; i < 9; ++i) tree.push_back(layer.step(state, kTree, false));
-    LayerState whole(layout);
-    const double of_long = layer.prefill(whole, longest) / static_cast<double>(longest);
+    std::vector<double> of_long;
+    int64_t bytes = 0;
+    for (int i = 0; i < 3; ++i) {
+      LayerState whole(layout);
+      of_long.push_back(layer.prefill(whole, longest) / static_cast<double>(longest));
+      bytes = whole.bytes();
+    }
     std::printf("| `%s` | %s | %ld | %.0f k | %.1f | %.1f | %.1f | %.2f | %.2f |\n", spec,
-                layer.mechanism().capabilities().constant_state ? "yes" : "no", static_cast<long>(whole.bytes() / 1000),
+                layer.mechanism().capabilities().constant_state ? "yes" : "no", static_cast<long>(bytes / 1000),
                 multiply_adds(layout, shape, kMiddle) / 1e3, median(of_short) * 1e6, middle * 1e6, of_long * 1e6,
                 of_long / median(of_short), median(tree) * 1e3);
     std::fflush(stdout);
