@@ -188,8 +188,8 @@ void print_costs(int64_t longest, int threads) {
     }
     std::printf("| `%s` | %s | %ld | %.0f k | %.1f | %.1f | %.1f | %.2f | %.2f |\n", spec,
                 layer.mechanism().capabilities().constant_state ? "yes" : "no", static_cast<long>(bytes / 1000),
-                multiply_adds(layout, shape, kMiddle) / 1e3, median(of_short) * 1e6, middle * 1e6, of_long * 1e6,
-                of_long / median(of_short), median(tree) * 1e3);
+                multiply_adds(layout, shape, kMiddle) / 1e3, median(of_short) * 1e6, middle * 1e6,
+                median(of_long) * 1e6, median(of_long) / median(of_short), median(tree) * 1e3);
     std::fflush(stdout);
   }
 }

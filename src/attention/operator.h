@@ -114,8 +114,16 @@ class Mechanism {
   virtual void finish(const Kernels& kernels, float* out) const { (void)kernels, (void)out; }
 };
 
-// Builds a mechanism from a SPEC. Throws InvalidArgument (unknown name: lists the known ones; bad option).
-std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape);
+// A mechanism under its name. Those of this tree stand in registry.cpp; others are handed along (LoadOptions).
+struct MechanismEntry {
+  std::string name;
+  std::function<std::unique_ptr<Mechanism>(const AttentionSpec& spec, const AttentionShape& shape)> make;
+};
+
+// Builds a mechanism from a SPEC, out of this tree's and `more`. Throws InvalidArgument (unknown name: lists the known
+// ones; bad option).
+std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape,
+                                          const std::vector<MechanismEntry>& more = {});
 // The names that make_mechanism knows.
 std::vector<std::string> mechanism_names();
 

@@ -55,7 +55,11 @@ constexpr AdditiveEntry kAdditive[] = {
 
 }  // namespace
 
-std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape) {
+std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape,
+                                          const std::vector<MechanismEntry>& more) {
+  for (const MechanismEntry& entry : more) {
+    if (spec.name() == entry.name) return entry.make(spec, shape);
+  }
   for (const Entry& entry : kMechanisms) {
     if (spec.name() == entry.name) return entry.make(spec, shape);
   }
@@ -64,6 +68,7 @@ std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const Atten
   }
   std::string known;
   for (const std::string& name : mechanism_names()) known += (known.empty() ? "" : ", ") + name;
+  for (const MechanismEntry& entry : more) known += ", " + entry.name;
   throw InvalidArgument(error_text("attention", "a name out of " + known, "'" + spec.name() + "'"));
 }
 

@@ -14,7 +14,7 @@ class LlamaStep : public Model {
   LlamaStep(const ModelFiles& files, const LoadOptions& options)
       : config_(files.config), kernels_(options.kernels ? *options.kernels : best_kernels()) {
     if (!options.attention.empty()) config_.set_attention(options.attention);
-    mechanisms_ = load_mechanisms(config_, *files.tensors);
+    mechanisms_ = load_mechanisms(config_, *files.tensors, options.more_mechanisms);
     StepLoader loader(*files.tensors, options.weights);
     weights_ = load_llama<StepContext>(loader, config_);
     weight_bytes_ = loader.bytes();

@@ -66,6 +66,8 @@ struct LoadOptions {
   WeightType weights = WeightType::kBf16;
   std::string attention;             // a SPEC for every layer; empty: what the checkpoint says
   const Kernels* kernels = nullptr;  // null: best_kernels()
+  // Attention mechanisms from outside this tree, for SPECs that name them (examples/my_attention.cpp).
+  std::vector<MechanismEntry> more_mechanisms = {};
 };
 
 // Immutable after loading, shareable between threads; each caller brings its own Workspace.

@@ -96,14 +96,15 @@ std::vector<float> initial_values(const ParameterInfo& parameter, int64_t layer)
   return values;
 }
 
-std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors) {
+std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors,
+                                                        const std::vector<MechanismEntry>& more) {
   if (static_cast<int64_t>(config.attention.size()) != config.num_hidden_layers) {
     throw CorruptFile(error_text(tensors.where() + ": attention", std::to_string(config.num_hidden_layers) + " layers",
                                  std::to_string(config.attention.size())));
   }
   std::vector<std::unique_ptr<Mechanism>> mechanisms;
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
-    auto mechanism = make_mechanism(AttentionSpec::parse(config.attention[l]), attention_shape(config, l));
+    auto mechanism = make_mechanism(AttentionSpec::parse(config.attention[l]), attention_shape(config, l), more);
     std::vector<std::vector<float>> values;
     for (const ParameterInfo& parameter : mechanism->parameters()) {
       const std::string name = parameter_name(parameter, l);

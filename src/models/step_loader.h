@@ -31,7 +31,8 @@ class StepLoader {
 
 // One mechanism per layer, as config.attention names them, with their parameters: read from `tensors`, or at their
 // initial values when the checkpoint has none (a zero-training conversion).
-std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors);
+std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors,
+                                                        const std::vector<MechanismEntry>& more = {});
 
 // What a layer's mechanism is told of it.
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer);

@@ -6,6 +6,7 @@
 #include <cstring>
 
 #include "core/error.h"
+#include "examples/my_attention.h"
 #include "support/tiny_llama.h"
 #include "support/trees.h"
 
@@ -48,6 +49,7 @@ constexpr const char* kAttentions[] = {
     "lolcats(group=8,horizon=5)",
     "lolcats(group=16,sinks=0)",
     "lolcats(group=64)",
+    "my_attention",  // of examples/
     "flash(group=8)",
     "linear",
     "relu",
@@ -80,8 +82,8 @@ std::vector<Case> all_cases() {
 class Laws : public ::testing::TestWithParam<Case> {
  protected:
   Laws()
-      : model_(testing::load_tiny_llama({.attention = {GetParam().attention}}, GetParam().weights,
-                                        &kernels_for(GetParam().isa))) {}
+      : model_(testing::load_tiny_llama({.attention = {GetParam().attention}, .more_mechanisms = {my_attention()}},
+                                        GetParam().weights, &kernels_for(GetParam().isa))) {}
 
   SequenceState after(std::span<const int32_t> tokens, Workspace& workspace, int64_t chunk) const {
     SequenceState state = model_->new_state();
@@ -206,7 +208,8 @@ TEST(InstructionSets, AgreeBitForBit) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
       std::vector<float> scalar;
       for (const Isa isa : supported_isas()) {
-        const auto model = testing::load_tiny_llama({.attention = {attention}}, weights, &kernels_for(isa));
+        const auto model = testing::load_tiny_llama({.attention = {attention}, .more_mechanisms = {my_attention()}},
+                                                    weights, &kernels_for(isa));
         Workspace workspace(1);
         SequenceState state = model->new_state();
         std::vector<float> last;
@@ -220,7 +223,7 @@ TEST(InstructionSets, AgreeBitForBit) {
 
 TEST(StateSize, DoesNotGrowWhereTheMechanismPromisesIt) {
   for (const char* attention : kAttentions) {
-    const auto model = testing::load_tiny_llama({.attention = {attention}});
+    const auto model = testing::load_tiny_llama({.attention = {attention}, .more_mechanisms = {my_attention()}});
     Workspace workspace(1);
     SequenceState state = model->new_state();
     const std::vector<int32_t> tokens = random_tokens(700, model->config().vocab_size, 37);

@@ -27,8 +27,10 @@ class Builder {
   std::shared_ptr<MemoryTensorSource> tensors_ = std::make_shared<MemoryTensorSource>();
 };
 
-void add_mechanism_parameters(Builder& builder, const ModelConfig& config, int64_t layer, const std::string& prefix) {
-  const auto mechanism = make_mechanism(AttentionSpec::parse(config.attention[layer]), attention_shape(config, layer));
+void add_mechanism_parameters(Builder& builder, const ModelConfig& config, int64_t layer, const std::string& prefix,
+                              const std::vector<MechanismEntry>& more) {
+  const auto mechanism =
+      make_mechanism(AttentionSpec::parse(config.attention[layer]), attention_shape(config, layer), more);
   for (const ParameterInfo& parameter : mechanism->parameters()) {
     const float scale = parameter.feature ? 1.0f / std::sqrt(static_cast<float>(config.head_dim)) : 0.3f;
     builder.normal(prefix + "self_attn." + parameter.name, parameter.shape, scale);
@@ -69,7 +71,7 @@ ModelFiles make_tiny_llama(const TinyLlama& shape) {
     builder.normal(prefix + "mlp.gate_proj.weight", {shape.intermediate_size, d}, scale(d));
     builder.normal(prefix + "mlp.up_proj.weight", {shape.intermediate_size, d}, scale(d));
     builder.normal(prefix + "mlp.down_proj.weight", {d, shape.intermediate_size}, scale(shape.intermediate_size));
-    add_mechanism_parameters(builder, config, l, prefix);
+    add_mechanism_parameters(builder, config, l, prefix, shape.more_mechanisms);
   }
   builder.normal("model.norm.weight", {d}, 0.1f, 1.0f);
   if (!shape.tied) builder.normal("lm_head.weight", {shape.vocab_size, d}, scale(d));
@@ -78,7 +80,8 @@ ModelFiles make_tiny_llama(const TinyLlama& shape) {
 }
 
 std::unique_ptr<Model> load_tiny_llama(const TinyLlama& shape, WeightType weights, const Kernels* kernels) {
-  return load_model(make_tiny_llama(shape), {.weights = weights, .kernels = kernels});
+  return load_model(make_tiny_llama(shape),
+                    {.weights = weights, .kernels = kernels, .more_mechanisms = shape.more_mechanisms});
 }
 
 std::vector<int32_t> random_tokens(int64_t count, int64_t vocab_size, uint64_t seed) {

@@ -23,6 +23,7 @@ struct TinyLlama {
   // One SPEC for all layers, or one per layer. The mechanisms' parameters are random too, not at their initial
   // values, so that every part takes part.
   std::vector<std::string> attention = {"softmax"};
+  std::vector<MechanismEntry> more_mechanisms = {};
 };
 
 ModelFiles make_tiny_llama(const TinyLlama& shape);
