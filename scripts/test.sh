@@ -15,6 +15,7 @@ step() {
 }
 step "style" scripts/lint.sh
 step "unit tests" ctest --test-dir build/release --output-on-failure --timeout 900 -j 2
+grep -h $'^law\t' build/release/Testing/Temporary/LastTest.log
 step "command line" .venv/bin/python -m pytest -q -ra -p no:cacheprovider tests/cli
 step "fuzzing" scripts/fuzz.sh "${FUZZ_SECONDS:-60}"
 echo "== $(IFS=';' && echo "${report[*]}" | sed 's/;/; /g')"

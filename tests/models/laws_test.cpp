@@ -3,7 +3,10 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <cstdio>
 #include <cstring>
+#include <map>
+#include <set>
 
 #include "core/error.h"
 #include "examples/my_attention.h"
@@ -237,6 +240,62 @@ TEST(StateSize, DoesNotGrowWhereTheMechanismPromisesIt) {
     }
   }
 }
+
+// The name that a SPEC begins with.
+std::string name_of(const std::string& spec) {
+  return AttentionSpec::parse(spec).name();
+}
+
+TEST(Laws, AreTriedOnEveryMechanism) {
+  std::set<std::string> tried, global;
+  for (const char* attention : kAttentions) {
+    tried.insert(name_of(attention));
+    global.insert(name_of(AttentionSpec::parse(attention).value("global", "none")));
+  }
+  for (const std::string& name : mechanism_names()) EXPECT_TRUE(tried.count(name)) << name;
+}
+
+// After the run: mechanism x law x weight type x instruction set, how many cases and seconds.
+class Matrix : public ::testing::Environment {
+ public:
+  void TearDown() override {
+    struct Cell {
+      int cases = 0, failed = 0;
+      double seconds = 0;
+      std::set<std::string> weights, isas;
+    };
+    std::map<std::pair<std::string, std::string>, Cell> cells;
+    const std::vector<Case> cases = all_cases();
+    const auto& unit = *::testing::UnitTest::GetInstance();
+    for (int s = 0; s < unit.total_test_suite_count(); ++s) {
+      const auto& suite = *unit.GetTestSuite(s);
+      if (std::string(suite.name()) != "Product/Laws") continue;
+      for (int t = 0; t < suite.total_test_count(); ++t) {
+        const auto& test = *suite.GetTestInfo(t);
+        if (!test.should_run()) continue;
+        const std::string name = test.name();
+        const Case& own = cases[static_cast<size_t>(t) % cases.size()];
+        Cell& cell = cells[{own.attention, name.substr(0, name.find('/'))}];
+        ++cell.cases;
+        cell.failed += test.result()->Failed() ? 1 : 0;
+        cell.seconds += static_cast<double>(test.result()->elapsed_time()) / 1e3;
+        cell.weights.insert(std::string(weight_type_name(own.weights)));
+        cell.isas.insert(std::string(isa_name(own.isa)));
+      }
+    }
+    const auto joined = [](const std::set<std::string>& names) {
+      std::string text;
+      for (const std::string& name : names) text += (text.empty() ? "" : ",") + name;
+      return text;
+    };
+    for (const auto& [key, cell] : cells) {
+      std::printf("law\t%s\t%s\t%s\t%s\t%d cases\t%d failed\t%.2f s\n", key.first.c_str(), key.second.c_str(),
+                  joined(cell.weights).c_str(), joined(cell.isas).c_str(), cell.cases, cell.failed, cell.seconds);
+    }
+  }
+};
+
+const auto* const kMatrix = ::testing::AddGlobalTestEnvironment(new Matrix);
 
 TEST(StepInput, IsChecked) {
   const auto model = testing::load_tiny_llama({.max_positions = 20});
