@@ -1,4 +1,5 @@
-// `augmented(local=blocked|terraced|none, global=X|none, group=64, taps=32, scale=count|none)`: the augmented linear
+// `augmented(local=blocked|terraced|none, global=X|none, group=64, taps=32, scale=count|groups|none)`: the augmented
+// linear
 // attention of You et al. (ICML 2024).
 //
 //   y = local + alpha * global + conv
@@ -9,8 +10,8 @@
 // ablations).
 // Parameters: augmented.alpha [1] and X's (with a global part), conv.weight [H, W] (with taps).
 //
-// `flash(group=64, local=blocked|terraced, scale=count|none)` (Hua et al. 2022) is flash_local + flash_global: the same
-// with alpha = 1 and no conv.
+// `flash(group=64, local=blocked|terraced, scale=count|groups|none)` (Hua et al. 2022) is flash_local + flash_global:
+// the same with alpha = 1 and no conv.
 #pragma once
 
 #include <memory>

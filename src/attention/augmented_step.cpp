@@ -23,7 +23,7 @@ class Augmented : public Mechanism {
         filter_(spec.integer("taps", 32, 0, kMaxTaps)) {
     const std::string local = spec.choice("local", "blocked", "blocked|terraced|none");
     const std::string global = spec.value("global", "flash_global");
-    const std::string scale = spec.choice("scale", "count", "count|none");
+    const std::string scale = spec.choice("scale", "count", "count|groups|none");
     if (local != "none") {
       local_ = make_flash_local(AttentionSpec::parse(part_spec("flash_local", group_, "local=" + local)), shape);
     }

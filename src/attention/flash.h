@@ -5,8 +5,9 @@
 //     y_t = sum_{s<=t, g(s)=g(t)} relu(q^_t.k^_s)^2 v_s              terraced: g(s) >= g(t) - 1
 //     State: the rows of the open group (and of the one before it).
 //
-//   flash_global(group=64, scale=count|none)
-//     y_t = q^_t . sum_{g(s)<g(t)} k^_s v_s^T / c_t                  c_t = max(g(t) G, G) for count, 1 for none
+//   flash_global(group=64, scale=count|groups|none)
+//     y_t = q^_t . sum_{g(s)<g(t)} k^_s v_s^T / c_t                  c_t = max(g(t) G, G) for count, max(g(t), 1) for
+//                                                                    groups, 1 for none
 //     State: a Dk x Dv fold and the rows of two groups. `none` is the paper's and grows without bound with the text.
 #pragma once
 
@@ -17,7 +18,17 @@
 namespace espalier {
 
 std::unique_ptr<Mechanism> make_flash_local(const AttentionSpec& spec, const AttentionShape& shape);
+// What the global part is divided by: nothing, the number of closed groups, the number of closed rows; at least 1 or G.
+enum class FlashScale { kNone, kGroups, kCount };
+FlashScale flash_scale(const AttentionSpec& spec);
+
 std::unique_ptr<Mechanism> make_flash_global(const AttentionSpec& spec, const AttentionShape& shape);
+
+// c_t of a row with `groups` closed groups before it.
+inline int64_t flash_divisor(FlashScale scale, int64_t groups, int64_t group) {
+  const int64_t at_least_one = groups > 1 ? groups : 1;
+  return scale == FlashScale::kNone ? 1 : scale == FlashScale::kGroups ? at_least_one : at_least_one * group;
+}
 
 // The options' ranges, also for those who embed these parts.
 inline constexpr int64_t kMinGroup = 1, kMaxGroup = 4096;

@@ -107,7 +107,7 @@ class FlashLocal : public FlashPart {
 
 class FlashGlobal : public FlashPart {
  public:
-  FlashGlobal(const AttentionShape& shape, int64_t group, bool count) : FlashPart(shape, group), count_(count) {}
+  FlashGlobal(const AttentionShape& shape, int64_t group, FlashScale scale) : FlashPart(shape, group), scale_(scale) {}
 
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv,
@@ -170,16 +170,21 @@ class FlashGlobal : public FlashPart {
                               .out_stride = shape_.dim_v});
       }
       visible.weighted_sum(kernels, scratch.scores, scratch.window, heads, out);
-      const float divisor = count_ ? static_cast<float>(std::max(closed, group_)) : 1.0f;
+      const float divisor = static_cast<float>(flash_divisor(scale_, closed / group_, group_));
       for (int64_t c = 0; c < heads * int64_t{shape_.dim_v}; ++c) out[c] /= divisor;
     }
   }
 
  private:
-  bool count_;
+  FlashScale scale_;
 };
 
 }  // namespace
+
+FlashScale flash_scale(const AttentionSpec& spec) {
+  const std::string scale = spec.choice("scale", "count", "count|groups|none");
+  return scale == "none" ? FlashScale::kNone : scale == "groups" ? FlashScale::kGroups : FlashScale::kCount;
+}
 
 std::unique_ptr<Mechanism> make_flash_local(const AttentionSpec& spec, const AttentionShape& shape) {
   spec.reject_unknown("group|local");
@@ -189,8 +194,7 @@ std::unique_ptr<Mechanism> make_flash_local(const AttentionSpec& spec, const Att
 
 std::unique_ptr<Mechanism> make_flash_global(const AttentionSpec& spec, const AttentionShape& shape) {
   spec.reject_unknown("group|scale");
-  return std::make_unique<FlashGlobal>(shape, spec.integer("group", 64, kMinGroup, kMaxGroup),
-                                       spec.choice("scale", "count", "count|none") == "count");
+  return std::make_unique<FlashGlobal>(shape, spec.integer("group", 64, kMinGroup, kMaxGroup), flash_scale(spec));
 }
 
 }  // namespace espalier

@@ -35,7 +35,7 @@ class TrainFlashLocal : public TrainMechanism {
 
 class TrainFlashGlobal : public TrainMechanism {
  public:
-  TrainFlashGlobal(int64_t group, bool count) : group_(group), count_(count) {}
+  TrainFlashGlobal(int64_t group, FlashScale scale) : group_(group), scale_(scale) {}
 
   at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>&) const override {
     const at::Tensor& q = rows.q;
@@ -44,16 +44,17 @@ class TrainFlashGlobal : public TrainMechanism {
     const at::Tensor queries = grouped_queries(normalised(q), k.size(1), group_);  // [B, Hk, n, H/Hk * G, D]
     const at::Tensor sums = at::matmul(grouped(normalised(k), group_).transpose(-1, -2), grouped(v, group_));
     at::Tensor closed = summed_before(sums, 1);  // [B, Hk, n, Dk, Dv]
-    if (count_) {
-      const at::Tensor rows = at::arange(closed.size(2), q.options()).clamp_min(1) * group_;
-      closed = closed / rows.view({1, 1, -1, 1, 1});
+    if (scale_ != FlashScale::kNone) {
+      const int64_t unit = flash_divisor(scale_, 1, group_);
+      const at::Tensor divisor = at::arange(closed.size(2), q.options()).clamp_min(1) * unit;
+      closed = closed / divisor.view({1, 1, -1, 1, 1});
     }
     return ungrouped_queries(at::matmul(queries, closed), q.size(1), q.size(2));
   }
 
  private:
   int64_t group_;
-  bool count_;
+  FlashScale scale_;
 };
 
 }  // namespace
@@ -64,8 +65,7 @@ std::unique_ptr<TrainMechanism> make_train_flash_local(const AttentionSpec& spec
 }
 
 std::unique_ptr<TrainMechanism> make_train_flash_global(const AttentionSpec& spec, const AttentionShape&) {
-  return std::make_unique<TrainFlashGlobal>(spec.integer("group", 64, kMinGroup, kMaxGroup),
-                                            spec.value("scale", "count") == "count");
+  return std::make_unique<TrainFlashGlobal>(spec.integer("group", 64, kMinGroup, kMaxGroup), flash_scale(spec));
 }
 
 }  // namespace espalier

@@ -30,6 +30,7 @@ const Spec kSpecs[] = {
     {"flash_local(group=12,local=terraced)", 12},
     {"flash_global(group=8)", 8},
     {"flash_global(group=5,scale=none)", 5},
+    {"flash_global(group=8,scale=groups)", 8},
     {"conv(taps=1)", 8},
     {"conv(taps=5)", 5},
     {"conv(taps=33)", 33},

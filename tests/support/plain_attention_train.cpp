@@ -40,10 +40,14 @@ at::Tensor local(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, 
   return at::matmul(weight * weight * mask, v);
 }
 
-at::Tensor global(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t group, bool count) {
+at::Tensor global(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, int64_t group,
+                  const std::string& scale) {
   const int64_t tokens = q.size(2);
   const at::Tensor mask = visible(tokens, [&](int64_t t, int64_t s) { return s / group < t / group; });
-  const at::Tensor rows = count ? mask.sum(-1, true).clamp_min(static_cast<double>(group)) : at::ones_like(mask);
+  const at::Tensor closed = mask.sum(-1, true).clamp_min(static_cast<double>(group));
+  const at::Tensor rows = scale == "count"    ? closed
+                          : scale == "groups" ? closed / static_cast<double>(group)
+                                              : at::ones_like(mask);
   return at::matmul(at::matmul(unit(q), unit(k).transpose(-1, -2)) * mask / rows, v);
 }
 
@@ -190,7 +194,7 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
   const at::Tensor& q = rows.q;
   const at::Tensor k = repeated(rows.k, q.size(1)), v = repeated(rows.v, q.size(1));
   const int64_t group = spec.integer("group", 64, 1, 4096), taps = spec.integer("taps", 32, 0, 4096);
-  const bool count = spec.value("scale", "count") == "count";
+  const std::string scale = spec.value("scale", "count");
   if (spec.name() == "softmax") {
     const at::Tensor score = at::matmul(q, k.transpose(-1, -2)) / std::sqrt(static_cast<double>(q.size(3)));
     const at::Tensor mask = visible(q.size(2), [](int64_t, int64_t) { return true; });
@@ -198,7 +202,7 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
     return at::matmul(weight, v);
   }
   if (spec.name() == "flash_local") return local(q, k, v, group, spec.value("local", "blocked") == "terraced");
-  if (spec.name() == "flash_global") return global(q, k, v, group, count);
+  if (spec.name() == "flash_global") return global(q, k, v, group, scale);
   if (spec.name() == "conv") return conv(v, parameters[0]);
   if (spec.name() == "augmented") {
     at::Tensor sum = at::zeros_like(q);
@@ -206,7 +210,7 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
     if (part != "none") sum = sum + local(q, k, v, group, part == "terraced");
     const AttentionSpec part_x = AttentionSpec::parse(spec.value("global", "flash_global"));
     if (part_x.name() == "flash_global") {
-      sum = sum + parameters[0] * global(q, k, v, group, count);
+      sum = sum + parameters[0] * global(q, k, v, group, scale);
     } else if (part_x.name() != "none") {
       const at::Tensor closed = visible(q.size(2), [&](int64_t t, int64_t s) { return s / group < t / group; });
       sum = sum + parameters[0] * additive(part_x, q, k, v, {parameters.begin() + 1, parameters.end()}, closed);
@@ -215,7 +219,7 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
     return part_x.name() == "transnormer" ? over_rms(sum) : sum;
   }
   if (spec.name() == "flash") {
-    return local(q, k, v, group, spec.value("local", "blocked") == "terraced") + global(q, k, v, group, count);
+    return local(q, k, v, group, spec.value("local", "blocked") == "terraced") + global(q, k, v, group, scale);
   }
   if (spec.name() == "lolcats") {
     const at::Tensor mixed = lolcats(spec, spec.value("linear", "hedgehog") != "none", q, k, v, parameters);

@@ -72,6 +72,7 @@ const std::string kSpecs[] = {
     "flash_local(group=12,local=terraced)",
     "flash_global(group=8)",
     "flash_global(group=12,scale=none)",
+    "flash_global(group=8,scale=groups)",
     "conv(taps=5)",
     "conv(taps=32)",
     "conv(taps=1)",

@@ -19,8 +19,9 @@ void flash_local(const AttentionSpec& spec, const Parameters&, const Head& head,
 // y_t = q^_t . sum_{g(s)<g(t)} k^_s v_s^T / c_t,  c_t = max(g(t) G, G) or 1
 void flash_global(const AttentionSpec& spec, const Parameters&, const Head& head, int64_t t, double* out) {
   const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
-  const bool count = spec.value("scale", "count") == "count";
-  const double rows = count ? static_cast<double>(std::max(t / group * group, group)) : 1.0;
+  const std::string scale = spec.value("scale", "count");
+  const double groups = static_cast<double>(std::max<int64_t>(t / group, 1));
+  const double rows = scale == "count" ? groups * static_cast<double>(group) : scale == "groups" ? groups : 1.0;
   for (int64_t s = 0; s < t / group * group; ++s) head.add_v(s, head.unit_dot(t, s) / rows, out);
 }
 
