@@ -45,12 +45,12 @@ class Additive : public Mechanism {
     float* z = fold + features_ * shape_.dim_v;
     std::vector<float> columns(static_cast<size_t>(features_ * rows.count)), phi(static_cast<size_t>(features_));
     for (int64_t row = 0; row < rows.count; ++row) {
-      form_.map->key(kernels, rows.k + row * shape_.dim_k, kv_head, rows.first + row, phi.data());
+      form_.map->key(kernels, rows.k_row(row), kv_head, rows.first + row, phi.data());
       for (int64_t m = 0; m < features_; ++m)
         columns[static_cast<size_t>(m * rows.count + row)] = phi[static_cast<size_t>(m)];
       kernels.add(z, phi.data(), features_, z);
     }
-    add_outer_products(kernels, columns.data(), features_, rows.count, rows.v, shape_.dim_v, fold);
+    add_outer_products(kernels, columns.data(), features_, rows, shape_.dim_v, fold);
   }
 
   // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; then folds at borders.

@@ -122,11 +122,11 @@ class FlashGlobal : public FlashPart {
     if (before != fold) std::copy_n(before, int64_t{shape_.dim_k} * shape_.dim_v, fold);
     std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));  // k^ [Dk][count]
     for (int64_t row = 0; row < rows.count; ++row) {
-      const float* key = rows.k + row * shape_.dim_k;
+      const float* key = rows.k_row(row);
       const float inverse = inverse_norm(squares_of(key, shape_.dim_k));
       for (int64_t d = 0; d < shape_.dim_k; ++d) columns[static_cast<size_t>(d * rows.count + row)] = key[d] * inverse;
     }
-    add_outer_products(kernels, columns.data(), shape_.dim_k, rows.count, rows.v, shape_.dim_v, fold);
+    add_outer_products(kernels, columns.data(), shape_.dim_k, rows, shape_.dim_v, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

@@ -37,25 +37,37 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
   }
   const int64_t end = state.fold_end() + (step + 1) * layout.block;
   const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
-  std::vector<float> k(static_cast<size_t>(layout.block * layout.dim_k));
-  std::vector<float> v(static_cast<size_t>(layout.block * layout.dim_v));
-  std::vector<float> extra(static_cast<size_t>(layout.block * layout.dim_extra));
+  FoldRows rows{.first = begin, .count = end - begin};
+  if (begin >= state.length()) {  // where they lie
+    const int64_t row = begin - state.length();
+    rows.k = segment.k + row * segment.kv_stride + int64_t{kv_head} * layout.dim_k;
+    rows.v = segment.v + row * segment.kv_stride + int64_t{kv_head} * layout.dim_v;
+    rows.extra = segment.extra_of(row, kv_head);
+    rows.k_stride = rows.v_stride = segment.kv_stride;
+    rows.extra_stride = int64_t{layout.heads_kv} * layout.dim_extra;
+    return mechanism.fold_rows(kernels, kv_head, rows, previous, fold);
+  }
+  const int64_t width = layout.dim_k + layout.dim_v + layout.dim_extra;
+  std::vector<float> memory(static_cast<size_t>(rows.count * width));
+  rows.k = memory.data();
+  rows.v = rows.k + layout.dim_k;
+  rows.extra = rows.v + layout.dim_v;
+  rows.k_stride = rows.v_stride = rows.extra_stride = width;
   for (int64_t position = begin; position < end; ++position) {
-    float* k_row = k.data() + (position - begin) * layout.dim_k;
-    float* v_row = v.data() + (position - begin) * layout.dim_v;
-    float* extra_row = extra.data() + (position - begin) * layout.dim_extra;
+    float* k = memory.data() + (position - begin) * width;
+    float *v = k + layout.dim_k, *extra = v + layout.dim_v;
     if (position < state.length()) {
-      state.copy_k_row(kv_head, position, k_row);
-      std::copy_n(state.v_row(kv_head, position), layout.dim_v, v_row);
-      std::copy_n(state.extra_row(kv_head, position), layout.dim_extra, extra_row);
+      state.copy_k_row(kv_head, position, k);
+      std::copy_n(state.v_row(kv_head, position), layout.dim_v, v);
+      std::copy_n(state.extra_row(kv_head, position), layout.dim_extra, extra);
     } else {
       const int64_t row = position - state.length();
-      std::copy_n(segment.k + row * segment.kv_stride + int64_t{kv_head} * layout.dim_k, layout.dim_k, k_row);
-      std::copy_n(segment.v + row * segment.kv_stride + int64_t{kv_head} * layout.dim_v, layout.dim_v, v_row);
-      std::copy_n(segment.extra_of(row, kv_head), layout.dim_extra, extra_row);
+      std::copy_n(segment.k + row * segment.kv_stride + int64_t{kv_head} * layout.dim_k, layout.dim_k, k);
+      std::copy_n(segment.v + row * segment.kv_stride + int64_t{kv_head} * layout.dim_v, layout.dim_v, v);
+      std::copy_n(segment.extra_of(row, kv_head), layout.dim_extra, extra);
     }
   }
-  mechanism.fold_rows(kernels, kv_head, {begin, end - begin, k.data(), v.data(), extra.data()}, previous, fold);
+  mechanism.fold_rows(kernels, kv_head, rows, previous, fold);
 }
 
 int64_t fold_steps_before(const SegmentRows& segment, int64_t position) {
@@ -63,14 +75,14 @@ int64_t fold_steps_before(const SegmentRows& segment, int64_t position) {
   return (state.fold_end(position) - state.fold_end()) / state.layout().block;
 }
 
-void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, int64_t count, const float* v,
+void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, const FoldRows& rows,
                         int64_t dim_v, float* fold) {
   kernels.weighted_sum({.weights = columns,
-                        .weight_stride = count,
+                        .weight_stride = rows.count,
                         .queries = features,
-                        .rows = v,
-                        .count = count,
-                        .row_stride = dim_v,
+                        .rows = rows.v,
+                        .count = rows.count,
+                        .row_stride = rows.v_stride,
                         .dim = dim_v,
                         .out = fold,
                         .out_stride = dim_v});

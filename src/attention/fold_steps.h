@@ -35,9 +35,8 @@ void each_run_of_fold(const SegmentRows& segment, int kv_head, int64_t begin, in
   }
 }
 
-// fold [features][Dv] += phi_j v_j^T for j = 0, 1, … < count in turn; columns [features][count] holds phi, v
-// [count][Dv].
-void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, int64_t count, const float* v,
+// fold [features][Dv] += phi_j v_j^T for the rows in turn; columns [features][rows.count] holds phi.
+void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, const FoldRows& rows,
                         int64_t dim_v, float* fold);
 
 }  // namespace espalier

@@ -45,11 +45,11 @@ class GatedDelta : public Mechanism {
   }
 
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
-    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, width = dim_v + 2, last = rows.count - 1;
-    const float total = rows.extra[last * width + dim_v];
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, last = rows.count - 1;
+    const float total = rows.extra_row(last)[dim_v];
     std::vector<float> decay(static_cast<size_t>(rows.count));
     for (int64_t row = 0; row < rows.count; ++row) {
-      decay[static_cast<size_t>(row)] = total - rows.extra[row * width + dim_v];
+      decay[static_cast<size_t>(row)] = total - rows.extra_row(row)[dim_v];
     }
     kernels.exp_sum(decay.data(), 0.0f, rows.count, decay.data());
     float whole = total;
@@ -58,7 +58,7 @@ class GatedDelta : public Mechanism {
     std::vector<float> columns(static_cast<size_t>(dim * rows.count));
     for (int64_t d = 0; d < dim; ++d) {
       for (int64_t row = 0; row < rows.count; ++row) {
-        const float unit = rows.k[row * dim + d] * rows.extra[row * width + dim_v + 1];
+        const float unit = rows.k_row(row)[d] * rows.extra_row(row)[dim_v + 1];
         columns[static_cast<size_t>(d * rows.count + row)] = unit * decay[static_cast<size_t>(row)];
       }
     }
@@ -67,7 +67,7 @@ class GatedDelta : public Mechanism {
                           .queries = dim,
                           .rows = rows.extra,
                           .count = rows.count,
-                          .row_stride = width,
+                          .row_stride = rows.extra_stride,
                           .dim = dim_v,
                           .out = fold,
                           .out_stride = dim_v});

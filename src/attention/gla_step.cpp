@@ -49,19 +49,19 @@ class Gla : public Mechanism {
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
     const int64_t dim = shape_.dim_k, last = rows.count - 1;
     std::vector<float> columns(static_cast<size_t>(dim * rows.count)), decay(static_cast<size_t>(dim));
-    const float* total = rows.extra + last * dim;
+    const float* total = rows.extra_row(last);
     kernels.exp_sum(total, 0.0f, dim, decay.data());
     for (int64_t d = 0; d < dim; ++d) {
       kernels.scale(before + d * shape_.dim_v, decay[static_cast<size_t>(d)], shape_.dim_v, fold + d * shape_.dim_v);
     }
     for (int64_t row = 0; row < rows.count; ++row) {
-      for (int64_t d = 0; d < dim; ++d) decay[static_cast<size_t>(d)] = total[d] - rows.extra[row * dim + d];
+      for (int64_t d = 0; d < dim; ++d) decay[static_cast<size_t>(d)] = total[d] - rows.extra_row(row)[d];
       kernels.exp_sum(decay.data(), 0.0f, dim, decay.data());
       for (int64_t d = 0; d < dim; ++d) {
-        columns[static_cast<size_t>(d * rows.count + row)] = rows.k[row * dim + d] * decay[static_cast<size_t>(d)];
+        columns[static_cast<size_t>(d * rows.count + row)] = rows.k_row(row)[d] * decay[static_cast<size_t>(d)];
       }
     }
-    add_outer_products(kernels, columns.data(), dim, rows.count, rows.v, shape_.dim_v, fold);
+    add_outer_products(kernels, columns.data(), dim, rows, shape_.dim_v, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override { return fold_steps_floats(segment); }

@@ -161,7 +161,10 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
     auto& fold = fold_[static_cast<size_t>(head)];
     fold.resize(static_cast<size_t>(folds_at(length_) * layout_.fold_floats), 0.0f);
     float* last = fold.data() + (folds_at(length_) - 1) * layout_.fold_floats;
-    mechanism.fold_rows(kernels, head, {begin, count, k_rows.data(), v_rows.data(), extra_rows.data()}, last, last);
+    mechanism.fold_rows(kernels, head,
+                        {begin, count, k_rows.data(), v_rows.data(), extra_rows.data(), layout_.dim_k, layout_.dim_v,
+                         layout_.dim_extra},
+                        last, last);
   }
 }
 

@@ -41,23 +41,24 @@ class Linformer : public Mechanism {
     if (before != fold) std::copy_n(before, layout().fold_floats, fold);
     const int64_t dim = shape_.dim_k, head = kv_head * options_.rank * options_.group;
     std::vector<float> keys(static_cast<size_t>(options_.rank * dim), 0.0f);
-    const auto compress = [&](const std::vector<float>& weights, const float* from, int64_t width, float* out) {
+    const auto compress = [&](const std::vector<float>& weights, const float* from, int64_t stride, int64_t width,
+                              float* out) {
       kernels.weighted_sum({.weights = weights.data() + head,
                             .weight_stride = options_.group,
                             .queries = options_.rank,
                             .rows = from,
                             .count = rows.count,
-                            .row_stride = width,
+                            .row_stride = stride,
                             .dim = width,
                             .out = out,
                             .out_stride = width});
     };
-    compress(k_, rows.k, dim, keys.data());
+    compress(k_, rows.k, rows.k_stride, dim, keys.data());
     for (int64_t r = 0; r < options_.rank; ++r) {
       float* lane = fold + r / kPanel * kPanel * dim + r % kPanel;
       for (int64_t d = 0; d < dim; ++d) lane[d * kPanel] = keys[static_cast<size_t>(r * dim + d)];
     }
-    compress(v_, rows.v, shape_.dim_v, fold + panels() * kPanel * dim);
+    compress(v_, rows.v, rows.v_stride, shape_.dim_v, fold + panels() * kPanel * dim);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

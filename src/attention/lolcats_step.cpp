@@ -70,12 +70,12 @@ class Lolcats : public Mechanism {
     float* z = fold + features_ * shape_.dim_v;
     std::vector<float> columns(static_cast<size_t>(features_ * rows.count)), phi(static_cast<size_t>(features_));
     for (int64_t row = 0; row < rows.count; ++row) {
-      hedgehog(kernels, rows.k + row * dim, {feature_k_.data() + kv_head * dim * dim, dim, dim}, phi.data());
+      hedgehog(kernels, rows.k_row(row), {feature_k_.data() + kv_head * dim * dim, dim, dim}, phi.data());
       for (int64_t m = 0; m < features_; ++m)
         columns[static_cast<size_t>(m * rows.count + row)] = phi[static_cast<size_t>(m)];
       kernels.add(z, phi.data(), features_, z);
     }
-    add_outer_products(kernels, columns.data(), features_, rows.count, rows.v, shape_.dim_v, fold);
+    add_outer_products(kernels, columns.data(), features_, rows, shape_.dim_v, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

@@ -76,10 +76,16 @@ struct SegmentRows {
   }
 };
 
-// Rows that go into a fold: k [count, Dk], v [count, Dv], extra [count, dim_extra] of positions first, first + 1, …
+// Rows that go into a fold: k [count, Dk], v [count, Dv], extra [count, dim_extra] of positions first, first + 1, …,
+// each so many floats apart.
 struct FoldRows {
   int64_t first, count;
   const float *k, *v, *extra;
+  int64_t k_stride, v_stride, extra_stride;
+
+  const float* k_row(int64_t row) const { return k + row * k_stride; }
+  const float* v_row(int64_t row) const { return v + row * v_stride; }
+  const float* extra_row(int64_t row) const { return extra + row * extra_stride; }
 };
 
 class Mechanism {

@@ -46,11 +46,10 @@ class Retention : public Mechanism {
     std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));
     for (int64_t d = 0; d < shape_.dim_k; ++d) {
       for (int64_t row = 0; row < rows.count; ++row) {
-        columns[static_cast<size_t>(d * rows.count + row)] =
-            rows.k[row * shape_.dim_k + d] * power[rows.count - 1 - row];
+        columns[static_cast<size_t>(d * rows.count + row)] = rows.k_row(row)[d] * power[rows.count - 1 - row];
       }
     }
-    add_outer_products(kernels, columns.data(), shape_.dim_k, rows.count, rows.v, shape_.dim_v, fold);
+    add_outer_products(kernels, columns.data(), shape_.dim_k, rows, shape_.dim_v, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

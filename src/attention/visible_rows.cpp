@@ -10,10 +10,13 @@ void make_fresh_panels(const SegmentRows& segment, int kv_head, float* panels) {
   const int dim = segment.state->layout().dim_k;
   const int64_t whole = segment.rows / kPanel * kPanel * dim;  // lanes that are missing are zero
   std::fill(panels + whole, panels + fresh_panels_floats(segment), 0.0f);
-  for (int64_t row = 0; row < segment.rows; ++row) {
-    const float* k = segment.k + row * segment.kv_stride + int64_t{kv_head} * dim;
-    float* lane = panels + row / kPanel * kPanel * dim + row % kPanel;
-    for (int d = 0; d < dim; ++d) lane[d * kPanel] = k[d];
+  const float* k = segment.k + int64_t{kv_head} * dim;
+  for (int64_t first = 0; first < segment.rows; first += kPanel) {
+    const int64_t count = std::min<int64_t>(kPanel, segment.rows - first);
+    float* panel = panels + first * dim;
+    for (int d = 0; d < dim; ++d) {
+      for (int64_t lane = 0; lane < count; ++lane) panel[d * kPanel + lane] = k[(first + lane) * segment.kv_stride + d];
+    }
   }
 }
 

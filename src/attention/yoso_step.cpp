@@ -49,11 +49,10 @@ class Yoso : public Mechanism {
 
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
     if (before != fold) std::copy_n(before, options_.hashes * table_rows() * shape_.dim_v, fold);
-    const int64_t width = 1 + options_.hashes;
     for (int64_t row = 0; row < rows.count; ++row) {
       for (int64_t j = 0; j < options_.hashes; ++j) {
-        float* sum = fold + (j * table_rows() + static_cast<int64_t>(rows.extra[row * width + 1 + j])) * shape_.dim_v;
-        kernels.add(sum, rows.v + row * shape_.dim_v, shape_.dim_v, sum);
+        float* sum = fold + (j * table_rows() + static_cast<int64_t>(rows.extra_row(row)[1 + j])) * shape_.dim_v;
+        kernels.add(sum, rows.v_row(row), shape_.dim_v, sum);
       }
     }
   }
