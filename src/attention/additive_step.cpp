@@ -11,7 +11,7 @@ namespace espalier {
 namespace {
 
 // Queries that go over a fold together.
-constexpr int kQueriesTogether = 12;
+constexpr int kQueriesTogether = 16;
 
 int64_t whole_panels(int64_t rows) {
   return (rows + kPanel - 1) / kPanel;

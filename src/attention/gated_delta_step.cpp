@@ -112,7 +112,7 @@ class GatedDelta : public Mechanism {
   struct Range {
     int64_t begin, end;
   };
-  static constexpr int kQueriesTogether = 12;  // that go over a fold together
+  static constexpr int kQueriesTogether = 16;  // that go over a fold together
   int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
 
   // Prepared: panels of the new keys; for each row the decay of every row that it sees down to itself, and at

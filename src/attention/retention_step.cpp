@@ -72,7 +72,7 @@ class Retention : public Mechanism {
   }
 
  private:
-  static constexpr int kQueriesTogether = 12;  // that go over a fold together
+  static constexpr int kQueriesTogether = 16;  // that go over a fold together
   int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
 
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
