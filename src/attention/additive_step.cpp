@@ -10,9 +10,6 @@
 namespace espalier {
 namespace {
 
-// Queries that go over a fold together.
-constexpr int kQueriesTogether = 16;
-
 int64_t whole_panels(int64_t rows) {
   return (rows + kPanel - 1) / kPanel;
 }
@@ -78,7 +75,7 @@ class Additive : public Mechanism {
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + most_queries() * (features_ + shape_.dim_v + 1 + window() + kPanel);
+    return segment.rows + most_queries(shape_) * (features_ + shape_.dim_v + 1 + window() + kPanel);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
@@ -104,7 +101,6 @@ class Additive : public Mechanism {
 
   // A node sees at most this many rows beside the fold.
   int64_t window() const { return closed_group_ > 0 ? block_ : 2 * block_; }
-  int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
   int64_t committed_floats(const SegmentRows& segment) const {
     const LayerState& state = *segment.state;
     return (whole_panels(state.length()) - state.first_row() / kPanel) * kPanel * features_;
@@ -116,11 +112,11 @@ class Additive : public Mechanism {
     const int heads = shape_.heads_per_kv();
     const int64_t dim_v = shape_.dim_v, queries = (rows.end - rows.begin) * heads;
     int32_t* path = reinterpret_cast<int32_t*>(scratch);
-    float* phi = scratch + segment.rows;                    // [queries][M]
-    float* sums = phi + most_queries() * features_;         // [queries][Dv]
-    float* denominators = sums + most_queries() * dim_v;    // [queries]
-    float* scores = denominators + most_queries();          // [queries][window]
-    float* temporary = scores + most_queries() * window();  // [queries][16]
+    float* phi = scratch + segment.rows;                          // [queries][M]
+    float* sums = phi + most_queries(shape_) * features_;         // [queries][Dv]
+    float* denominators = sums + most_queries(shape_) * dim_v;    // [queries]
+    float* scores = denominators + most_queries(shape_);          // [queries][window]
+    float* temporary = scores + most_queries(shape_) * window();  // [queries][16]
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
       for (int h = 0; h < heads; ++h) {
@@ -130,15 +126,7 @@ class Additive : public Mechanism {
       }
     }
     std::fill(sums, sums + queries * dim_v, 0.0f);
-    kernels.weighted_sum({.weights = phi,
-                          .weight_stride = features_,
-                          .queries = queries,
-                          .rows = fold,
-                          .count = features_,
-                          .row_stride = dim_v,
-                          .dim = dim_v,
-                          .out = sums,
-                          .out_stride = dim_v});
+    add_fold(kernels, phi, features_, queries, fold, dim_v, sums);
     const KeyPanels panels{.fresh = prepared + committed_floats(segment), .dim = features_, .committed = prepared};
     // Rows that all of these rows see, then each row's others. Weights go over into the denominators in this order.
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));

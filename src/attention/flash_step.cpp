@@ -159,15 +159,7 @@ class FlashGlobal : public FlashPart {
           const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
           kernels.scale(queries.q[h], inverse, shape_.dim_k, unit + h * shape_.dim_k);
         }
-        kernels.weighted_sum({.weights = unit,
-                              .weight_stride = shape_.dim_k,
-                              .queries = heads,
-                              .rows = fold,
-                              .count = shape_.dim_k,
-                              .row_stride = shape_.dim_v,
-                              .dim = shape_.dim_v,
-                              .out = out,
-                              .out_stride = shape_.dim_v});
+        add_fold(kernels, unit, shape_.dim_k, heads, fold, shape_.dim_v, out);
       }
       visible.weighted_sum(kernels, scratch.scores, scratch.window, heads, out);
       const float divisor = static_cast<float>(flash_divisor(scale_, closed / group_, group_));

@@ -4,6 +4,8 @@
 // many; its own rows then enter too, by the same fold_rows() and in the same order as when they are committed.
 #pragma once
 
+#include <algorithm>
+
 #include "attention/operator.h"
 
 namespace espalier {
@@ -33,6 +35,26 @@ void each_run_of_fold(const SegmentRows& segment, int kv_head, int64_t begin, in
     body(first, last, fold);
     first = last;
   }
+}
+
+// Queries that go over a fold together, and how many there are at most when a KV head has this many query heads.
+inline constexpr int kQueriesTogether = 16;
+inline int64_t most_queries(const AttentionShape& shape) {
+  return std::max(kQueriesTogether, shape.heads_per_kv());
+}
+
+// out [queries][Dv] += weights [queries][features] . fold [features][Dv], features in turn.
+inline void add_fold(const Kernels& kernels, const float* weights, int64_t features, int64_t queries, const float* fold,
+                     int64_t dim_v, float* out) {
+  kernels.weighted_sum({.weights = weights,
+                        .weight_stride = features,
+                        .queries = queries,
+                        .rows = fold,
+                        .count = features,
+                        .row_stride = dim_v,
+                        .dim = dim_v,
+                        .out = out,
+                        .out_stride = dim_v});
 }
 
 // fold [features][Dv] += phi_j v_j^T for the rows in turn; columns [features][rows.count] holds phi.

@@ -62,15 +62,10 @@ class GatedDelta : public Mechanism {
         columns[static_cast<size_t>(d * rows.count + row)] = unit * decay[static_cast<size_t>(row)];
       }
     }
-    kernels.weighted_sum({.weights = columns.data(),
-                          .weight_stride = rows.count,
-                          .queries = dim,
-                          .rows = rows.extra,
-                          .count = rows.count,
-                          .row_stride = rows.extra_stride,
-                          .dim = dim_v,
-                          .out = fold,
-                          .out_stride = dim_v});
+    FoldRows updates = rows;
+    updates.v = rows.extra;
+    updates.v_stride = rows.extra_stride;
+    add_outer_products(kernels, columns.data(), dim, updates, dim_v, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {
@@ -96,7 +91,7 @@ class GatedDelta : public Mechanism {
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + most_queries() * (2 * block_ + kPanel + int64_t{shape_.dim_k} + shape_.dim_v + 1) +
+    return segment.rows + most_queries(shape_) * (2 * block_ + kPanel + int64_t{shape_.dim_k} + shape_.dim_v + 1) +
            4 * block_;
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
@@ -112,8 +107,6 @@ class GatedDelta : public Mechanism {
   struct Range {
     int64_t begin, end;
   };
-  static constexpr int kQueriesTogether = 16;  // that go over a fold together
-  int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
 
   // Prepared: panels of the new keys; for each row the decay of every row that it sees down to itself, and at
   // [2 blocks] that of the fold; folds at borders.
@@ -216,12 +209,12 @@ class GatedDelta : public Mechanism {
     const int64_t queries = (rows.end - rows.begin) * heads;
     const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
     int32_t* path = reinterpret_cast<int32_t*>(scratch);
-    float* scores = scratch + segment.rows;               // [queries][window]
-    float* temporary = scores + most_queries() * window;  // [queries][16]
-    float* scaled = temporary + most_queries() * kPanel;  // [queries][Dk]
-    float* sums = scaled + most_queries() * dim;          // [queries][Dv]
-    float* units = sums + most_queries() * dim_v;         // [queries] factor / |q|
-    float* inverse = units + most_queries();              // [window] 1 / |k|
+    float* scores = scratch + segment.rows;                     // [queries][window]
+    float* temporary = scores + most_queries(shape_) * window;  // [queries][16]
+    float* scaled = temporary + most_queries(shape_) * kPanel;  // [queries][Dk]
+    float* sums = scaled + most_queries(shape_) * dim;          // [queries][Dv]
+    float* units = sums + most_queries(shape_) * dim_v;         // [queries] factor / |q|
+    float* inverse = units + most_queries(shape_);              // [window] 1 / |k|
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
     const int64_t shared = std::max(window_begin, seen_by_all(segment, rows.begin));
     const float* q[kMaxHeadsPerKv];
@@ -235,15 +228,7 @@ class GatedDelta : public Mechanism {
       }
     }
     std::fill(sums, sums + queries * dim_v, 0.0f);
-    kernels.weighted_sum({.weights = scaled,
-                          .weight_stride = dim,
-                          .queries = queries,
-                          .rows = fold,
-                          .count = dim,
-                          .row_stride = dim_v,
-                          .dim = dim_v,
-                          .out = sums,
-                          .out_stride = dim_v});
+    add_fold(kernels, scaled, dim, queries, fold, dim_v, sums);
     // Weights of rows [first, first + n) over positions [from, to), of which each uses what it sees.
     const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
       const int64_t offset = visible.begin() - window_begin;

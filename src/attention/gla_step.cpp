@@ -118,15 +118,7 @@ class Gla : public Mechanism {
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::fill(out, out + heads * dim_v, 0.0f);
-      kernels.weighted_sum({.weights = scaled,
-                            .weight_stride = dim,
-                            .queries = heads,
-                            .rows = fold_for(segment, kv_head, position, prepared),
-                            .count = dim,
-                            .row_stride = dim_v,
-                            .dim = dim_v,
-                            .out = out,
-                            .out_stride = dim_v});
+      add_fold(kernels, scaled, dim, heads, fold_for(segment, kv_head, position, prepared), dim_v, out);
       for (int64_t p = visible.begin(); p <= position; ++p) {
         const float* sums = all.extra(p);
         for (int64_t d = 0; d < dim; ++d) {

@@ -16,6 +16,9 @@
 
 namespace espalier {
 
+// Query heads that may share a KV head.
+inline constexpr int kMaxHeadsPerKv = 64;
+
 struct AttentionShape {
   int heads = 0;     // H
   int heads_kv = 0;  // Hk, divides H; query head h reads KV head h / (H / Hk)
@@ -127,7 +130,7 @@ struct MechanismEntry {
 };
 
 // Builds a mechanism from a SPEC, out of this tree's and `more`. Throws InvalidArgument (unknown name: lists the known
-// ones; bad option).
+// ones; bad option), NotSupported for more than kMaxHeadsPerKv query heads on a KV head.
 std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape,
                                           const std::vector<MechanismEntry>& more = {});
 // The names that make_mechanism knows.

@@ -57,6 +57,11 @@ constexpr AdditiveEntry kAdditive[] = {
 
 std::unique_ptr<Mechanism> make_mechanism(const AttentionSpec& spec, const AttentionShape& shape,
                                           const std::vector<MechanismEntry>& more) {
+  if (shape.heads_per_kv() > kMaxHeadsPerKv) {
+    throw NotSupported(error_text("attention '" + spec.text() + "', layer " + std::to_string(shape.layer),
+                                  "at most " + std::to_string(kMaxHeadsPerKv) + " query heads on a KV head",
+                                  std::to_string(shape.heads_per_kv())));
+  }
   for (const MechanismEntry& entry : more) {
     if (spec.name() == entry.name) return entry.make(spec, shape);
   }

@@ -60,7 +60,7 @@ class Retention : public Mechanism {
     make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + most_queries() * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k} + shape_.dim_v);
+    return segment.rows + most_queries(shape_) * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k} + shape_.dim_v);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
@@ -72,9 +72,6 @@ class Retention : public Mechanism {
   }
 
  private:
-  static constexpr int kQueriesTogether = 16;  // that go over a fold together
-  int64_t most_queries() const { return std::max(kQueriesTogether, shape_.heads_per_kv()); }
-
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                    const float* fold, const float* prepared, float* scratch) const {
     const int heads = shape_.heads_per_kv();
@@ -82,10 +79,10 @@ class Retention : public Mechanism {
     const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
     const float* power = powers(kv_head);
     int32_t* path = reinterpret_cast<int32_t*>(scratch);
-    float* scores = scratch + segment.rows;               // [queries][window]
-    float* temporary = scores + most_queries() * window;  // [queries][16]
-    float* scaled = temporary + most_queries() * kPanel;  // [queries][Dk]
-    float* sums = scaled + most_queries() * dim;          // [queries][Dv]
+    float* scores = scratch + segment.rows;                     // [queries][window]
+    float* temporary = scores + most_queries(shape_) * window;  // [queries][16]
+    float* scaled = temporary + most_queries(shape_) * kPanel;  // [queries][Dk]
+    float* sums = scaled + most_queries(shape_) * dim;          // [queries][Dv]
     const int64_t window_begin = segment.state->window_begin(segment.position(begin));
     const float* q[kMaxHeadsPerKv];
     for (int64_t row = begin; row < end; ++row) {
@@ -97,15 +94,7 @@ class Retention : public Mechanism {
       }
     }
     std::fill(sums, sums + queries * dim_v, 0.0f);
-    kernels.weighted_sum({.weights = scaled,
-                          .weight_stride = dim,
-                          .queries = queries,
-                          .rows = fold,
-                          .count = dim,
-                          .row_stride = dim_v,
-                          .dim = dim_v,
-                          .out = sums,
-                          .out_stride = dim_v});
+    add_fold(kernels, scaled, dim, queries, fold, dim_v, sums);
     const auto add = [&](const VisibleRows& visible, int64_t first_row, int64_t rows) {
       if (visible.count() == 0) return;
       const int64_t first_query = (first_row - begin) * heads;

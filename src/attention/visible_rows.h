@@ -80,7 +80,6 @@ inline int64_t seen_by_all(const SegmentRows& segment, int64_t first) {
 }
 
 // Query heads of one KV head in one row.
-inline constexpr int kMaxHeadsPerKv = 64;
 struct QueryHeads {
   QueryHeads(const SegmentRows& segment, int heads, int kv_head, int64_t row, int64_t dim_k) {
     for (int h = 0; h < heads; ++h) q[h] = segment.q + row * segment.q_stride + (kv_head * heads + h) * dim_k;

@@ -239,6 +239,23 @@ TEST_P(Steps, StateKeepsItsSizeAndSurvivesSaving) {
   }
 }
 
+TEST(Shapes, MoreQueryHeadsThanAreMadeForAreRefused) {
+  AttentionShape shape{.heads = kMaxHeadsPerKv, .heads_kv = 1, .dim_k = 4, .dim_v = 4, .hidden = 3};
+  for (const std::string& name : mechanism_names()) {
+    const AttentionSpec spec = AttentionSpec::parse(name == "cosformer" ? "cosformer(length=9)" : name);
+    shape.heads = kMaxHeadsPerKv;
+    const auto mechanism = make_mechanism(spec, shape);
+    Random random(19);
+    mechanism->load(testing::random_parameters(*mechanism, random));
+    plain::Sequence rows;
+    append_random(rows, shape, 3, random);
+    const LayerState empty(mechanism->layout());
+    EXPECT_EQ(testing::step(best_kernels(), *mechanism, shape, empty, rows, {-1, 0, 1}).size(), 3u) << name;
+    shape.heads = kMaxHeadsPerKv + 1;
+    EXPECT_THROW(make_mechanism(spec, shape), NotSupported) << name;
+  }
+}
+
 // Sums and decays over a text that is far longer than any training: nothing overflows, whatever the gates say.
 TEST(LongTexts, StayFinite) {
   const AttentionShape shape{.heads = 2, .heads_kv = 1, .dim_k = 4, .dim_v = 4, .hidden = 3};
