@@ -38,16 +38,9 @@ class Additive : public Mechanism {
   // Fold: S [M][Dv], then z [M].
   void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
                  float* fold) const override {
-    if (before != fold) std::copy_n(before, features_ * (shape_.dim_v + 1), fold);
-    float* z = fold + features_ * shape_.dim_v;
-    std::vector<float> columns(static_cast<size_t>(features_ * rows.count)), phi(static_cast<size_t>(features_));
-    for (int64_t row = 0; row < rows.count; ++row) {
-      form_.map->key(kernels, rows.k_row(row), kv_head, rows.first + row, phi.data());
-      for (int64_t m = 0; m < features_; ++m)
-        columns[static_cast<size_t>(m * rows.count + row)] = phi[static_cast<size_t>(m)];
-      kernels.add(z, phi.data(), features_, z);
-    }
-    add_outer_products(kernels, columns.data(), features_, rows, shape_.dim_v, fold);
+    fold_features(kernels, rows, features_, shape_.dim_v, before, fold, [&](int64_t row, float* phi) {
+      form_.map->key(kernels, rows.k_row(row), kv_head, rows.first + row, phi);
+    });
   }
 
   // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; then folds at borders.

@@ -65,17 +65,10 @@ class Lolcats : public Mechanism {
   // Fold: S [M][Dv], then z [M].
   void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
                  float* fold) const override {
-    if (before != fold) std::copy_n(before, features_ * (shape_.dim_v + 1), fold);
     const int64_t dim = shape_.dim_k;
-    float* z = fold + features_ * shape_.dim_v;
-    std::vector<float> columns(static_cast<size_t>(features_ * rows.count)), phi(static_cast<size_t>(features_));
-    for (int64_t row = 0; row < rows.count; ++row) {
-      hedgehog(kernels, rows.k_row(row), {feature_k_.data() + kv_head * dim * dim, dim, dim}, phi.data());
-      for (int64_t m = 0; m < features_; ++m)
-        columns[static_cast<size_t>(m * rows.count + row)] = phi[static_cast<size_t>(m)];
-      kernels.add(z, phi.data(), features_, z);
-    }
-    add_outer_products(kernels, columns.data(), features_, rows, shape_.dim_v, fold);
+    const HedgehogWeight weight{feature_k_.data() + kv_head * dim * dim, dim, dim};
+    fold_features(kernels, rows, features_, shape_.dim_v, before, fold,
+                  [&](int64_t row, float* phi) { hedgehog(kernels, rows.k_row(row), weight, phi); });
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

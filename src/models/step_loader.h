@@ -38,7 +38,5 @@ std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& confi
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer);
 // The name that a checkpoint stores a layer's parameter under.
 std::string parameter_name(const ParameterInfo& parameter, int64_t layer);
-// The values that a layer's parameter has before any training. Random ones depend on the name and the layer alone.
-std::vector<float> initial_values(const ParameterInfo& parameter, int64_t layer);
 
 }  // namespace espalier
