@@ -19,7 +19,7 @@ ATTENTIONS = ("flash_local flash_global flash conv augmented window lolcats line
 def run(*arguments):
     result = subprocess.run([str(ESPALIER), *map(str, arguments)], capture_output=True, text=True)
     if result.returncode:
-        sys.exit(f"error: espalier {' '.join(map(str, arguments))}: {result.stderr.strip().splitlines()[-1:]}")
+        sys.exit((result.stderr.strip() or "error: no message").splitlines()[-1])
     return json.loads(result.stdout)
 
 

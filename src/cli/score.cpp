@@ -30,8 +30,8 @@ std::vector<int32_t> tokens_of(const std::string& text, const Tokenizer* tokeniz
 
 // Refuses what would fail in the middle of a text.
 void check_length(const Model& model, size_t tokens, const std::string& where) {
-  const int64_t positions = model.config().max_position_embeddings;
-  if (!is_constant_state(model.mechanisms()) && static_cast<int64_t>(tokens) > positions) {
+  const int64_t positions = model.max_positions();
+  if (static_cast<int64_t>(tokens) > positions) {
     throw InvalidArgument(error_text(where, "at most " + std::to_string(positions) + " tokens", std::to_string(tokens),
                                      "a shorter text or a linear attention"));
   }

@@ -11,9 +11,7 @@ namespace {
 
 // Positions that prompt and output may take together.
 int64_t context_limit(const Model& model, int64_t max_context) {
-  const bool bounded = std::all_of(model.mechanisms().begin(), model.mechanisms().end(),
-                                   [](const auto& mechanism) { return mechanism->capabilities().constant_state; });
-  const int64_t positions = bounded ? std::numeric_limits<int64_t>::max() : model.config().max_position_embeddings;
+  const int64_t positions = model.max_positions();
   return max_context > 0 ? std::min(max_context, positions) : positions;
 }
 

@@ -82,6 +82,9 @@ class Model {
   virtual int64_t parameters() const = 0;
 
   SequenceState new_state() const;
+  // How many positions a sequence may take: the model's where states grow, the attention's where it knows an end, else
+  // the greatest number.
+  int64_t max_positions() const;
   // The longest tree depth that may follow a state of `length` rows: every node must satisfy
   // position < (length / block + 2) * block in each folding layer. Chains have no limit.
   int64_t max_tree_depth(int64_t length) const;

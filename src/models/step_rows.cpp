@@ -46,13 +46,7 @@ void check_tokens(const Segment& segment, int64_t vocab_size) {
 
 StepRows gather_rows(const Model& model, std::span<const Segment> segments, StepOutput& output) {
   const ModelConfig& config = model.config();
-  const bool bounded = std::all_of(model.mechanisms().begin(), model.mechanisms().end(),
-                                   [](const auto& mechanism) { return mechanism->capabilities().constant_state; });
-  int64_t max_length = 0;  // the least of the mechanisms'
-  for (const auto& mechanism : model.mechanisms()) {
-    const int64_t own = mechanism->capabilities().max_length;
-    if (own > 0 && (max_length == 0 || own < max_length)) max_length = own;
-  }
+  const int64_t max_positions = model.max_positions();
   StepRows rows{.segments = segments};
   output.pending.resize(segments.size());
   for (size_t s = 0; s < segments.size(); ++s) {
@@ -71,11 +65,8 @@ StepRows gather_rows(const Model& model, std::span<const Segment> segments, Step
     if (!rows.chain.back() && deepest > model.max_tree_depth(base)) {
       refuse("a tree of depth <= " + std::to_string(model.max_tree_depth(base)), std::to_string(deepest));
     }
-    if (!bounded && base + deepest >= config.max_position_embeddings) {
-      refuse("positions below " + std::to_string(config.max_position_embeddings), std::to_string(base + deepest));
-    }
-    if (max_length > 0 && base + deepest >= max_length) {
-      refuse("positions below the attention's " + std::to_string(max_length), std::to_string(base + deepest));
+    if (base + deepest >= max_positions) {
+      refuse("positions below " + std::to_string(max_positions), std::to_string(base + deepest));
     }
     if (segment.logits == Logits::kLast) rows.wanted.push_back(first + count - 1);
     for (int64_t r = 0; segment.logits == Logits::kAll && r < count; ++r) rows.wanted.push_back(first + r);

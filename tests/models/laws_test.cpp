@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
+#include <limits>
 #include <map>
 #include <set>
 
@@ -296,6 +297,18 @@ class Matrix : public ::testing::Environment {
 };
 
 const auto* const kMatrix = ::testing::AddGlobalTestEnvironment(new Matrix);
+
+TEST(Positions, EndWhereTheModelOrTheAttentionDoes) {
+  const auto limit = [](std::vector<std::string> attention) {
+    return testing::load_tiny_llama({.max_positions = 20, .attention = std::move(attention)})->max_positions();
+  };
+  EXPECT_EQ(limit({"softmax"}), 20);
+  EXPECT_EQ(limit({"linformer"}), 20);
+  EXPECT_EQ(limit({"linear"}), std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(limit({"cosformer(length=12)"}), 12);
+  EXPECT_EQ(limit({"linear", "augmented(global=cosformer(length=30))"}), 30);
+  EXPECT_EQ(limit({"softmax", "cosformer(length=30)"}), 20);
+}
 
 TEST(StepInput, IsChecked) {
   const auto model = testing::load_tiny_llama({.max_positions = 20});
