@@ -124,7 +124,8 @@ class Augmented : public Mechanism {
   static constexpr int64_t kRowsAside = 4;
   int64_t row_floats() const { return int64_t{shape_.heads} * shape_.dim_v; }
 
-  float* global_prepared(const SegmentRows& segment, float* prepared) const {
+  template <class Float>
+  Float* global_prepared(const SegmentRows& segment, Float* prepared) const {
     return prepared + (local_ ? local_->prepared_floats(segment) : 0);
   }
 
@@ -133,7 +134,7 @@ class Augmented : public Mechanism {
     SegmentRows aside = segment;
     aside.out_stride = row_floats();
     aside.out = aside_rows - begin * row_floats();
-    global_->attend(kernels, aside, kv_head, begin, end, global_prepared(segment, const_cast<float*>(prepared)),
+    global_->attend(kernels, aside, kv_head, begin, end, global_prepared(segment, prepared),
                     aside_rows + kRowsAside * row_floats());
     for (int64_t row = begin; row < end; ++row) {
       kernels.add_scaled(output_of(aside, shape_, kv_head, 0, row), alpha_, outputs(),
