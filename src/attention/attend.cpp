@@ -14,6 +14,7 @@ constexpr int64_t kFewPreparedFloats = 16384;
 
 struct Job {
   int64_t head_tasks_before;  // (segment, KV head) tasks of the segments before
+  int64_t gate_tasks_before;  // (segment, rows) tasks of the segments before
   int64_t row_tasks_before;   // (segment, KV head, rows) tasks of the segments before
   int64_t rows_per_task;
   float* prepared;  // [Hk][prepared_floats]
@@ -27,7 +28,7 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
   const Arena::Mark mark = scratch.mark();
   const int heads_kv = mechanism.layout().heads_kv;
   std::vector<Job> jobs;
-  int64_t head_tasks = 0, row_tasks = 0, prepared_floats = 0, scratch_floats = 0;
+  int64_t head_tasks = 0, gate_tasks = 0, row_tasks = 0, prepared_floats = 0, scratch_floats = 0;
   for (const SegmentRows& segment : segments) {
     // Two tasks for a thread, or more.
     const int64_t wanted_tiles = (2 * pool.size() + heads_kv - 1) / heads_kv;
@@ -35,8 +36,9 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
         std::clamp((segment.rows + wanted_tiles - 1) / wanted_tiles, kFewestRowsPerTask, kMostRowsPerTask);
     const int64_t tiles = (segment.rows + rows_per_task - 1) / rows_per_task;
     const int64_t floats = (mechanism.prepared_floats(segment) + kPanel - 1) / kPanel * kPanel;
-    jobs.push_back({head_tasks, row_tasks, rows_per_task, scratch.floats(floats * heads_kv), floats});
+    jobs.push_back({head_tasks, gate_tasks, row_tasks, rows_per_task, scratch.floats(floats * heads_kv), floats});
     head_tasks += heads_kv;
+    gate_tasks += (segment.rows + kPanel - 1) / kPanel;
     row_tasks += heads_kv * tiles;
     prepared_floats += floats * heads_kv;
     scratch_floats = std::max(scratch_floats, mechanism.scratch_floats(segment));
@@ -44,6 +46,12 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
   scratch_floats = (scratch_floats + kPanel - 1) / kPanel * kPanel;
   float* worker_scratch = scratch.floats(scratch_floats * pool.size());
 
+  const auto make_gates = [&](int64_t task, int) {
+    size_t s = jobs.size() - 1;
+    while (task < jobs[s].gate_tasks_before) --s;
+    const int64_t begin = (task - jobs[s].gate_tasks_before) * kPanel;
+    mechanism.make_gates(kernels, segments[s], begin, std::min(segments[s].rows, begin + kPanel));
+  };
   const auto prepare = [&](int64_t task, int) {
     const size_t s = static_cast<size_t>(task / heads_kv);
     const int head = static_cast<int>(task % heads_kv);
@@ -60,6 +68,7 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
     mechanism.attend(kernels, segments[s], head, begin, end, jobs[s].prepared + head * jobs[s].prepared_floats,
                      worker_scratch + worker * scratch_floats);
   };
+  if (mechanism.has_gates()) pool.run(gate_tasks, make_gates);
   if (prepared_floats <= kFewPreparedFloats) {
     for (int64_t task = 0; task < head_tasks; ++task) prepare(task, 0);
   } else {

@@ -1,7 +1,9 @@
 // Log-decays that are summed within blocks of rows and kept beside each row (attention/decay.h).
 #pragma once
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include "attention/operator.h"
 
@@ -18,6 +20,33 @@ inline const float* extra_before(const SegmentRows& segment, int kv_head, int64_
 // log(1 + e^x)
 inline double softplus(double x) {
   return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
+}
+
+// [columns, rows] of x [rows, columns].
+inline std::vector<float> transposed(const std::vector<float>& x, int64_t columns) {
+  const int64_t rows = static_cast<int64_t>(x.size()) / columns;
+  std::vector<float> y(x.size());
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = 0; c < columns; ++c)
+      y[static_cast<size_t>(c * rows + r)] = x[static_cast<size_t>(r * columns + c)];
+  }
+  return y;
+}
+
+// z [end - begin, outputs] = hidden weight + bias for rows [begin, end); weight [d, outputs].
+inline void project_gates(const Kernels& kernels, const SegmentRows& segment, int64_t begin, int64_t end,
+                          const std::vector<float>& weight, const std::vector<float>& bias, float* z) {
+  const int64_t outputs = static_cast<int64_t>(bias.size());
+  for (int64_t row = begin; row < end; ++row) std::copy_n(bias.data(), outputs, z + (row - begin) * outputs);
+  kernels.weighted_sum({.weights = segment.hidden + begin * segment.hidden_stride,
+                        .weight_stride = segment.hidden_stride,
+                        .queries = end - begin,
+                        .rows = weight.data(),
+                        .count = static_cast<int64_t>(weight.size()) / outputs,
+                        .row_stride = outputs,
+                        .dim = outputs,
+                        .out = z,
+                        .out_stride = outputs});
 }
 
 }  // namespace espalier

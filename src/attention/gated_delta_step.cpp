@@ -38,7 +38,7 @@ class GatedDelta : public Mechanism {
     return all;
   }
   void load(const std::vector<std::vector<float>>& values) override {
-    weight_ = values[0];
+    weight_ = transposed(values[0], shape_.hidden);
     bias_ = values[1];
     a_log_ = values[2];
     norm_.load(values);
@@ -66,6 +66,22 @@ class GatedDelta : public Mechanism {
     updates.v = rows.extra;
     updates.v_stride = rows.extra_stride;
     add_outer_products(kernels, columns.data(), dim, updates, dim_v, fold);
+  }
+
+  // Until prepare() comes: beta and the row's own log-decay where the two numbers beside u will stand.
+  bool has_gates() const override { return true; }
+  void make_gates(const Kernels& kernels, const SegmentRows& segment, int64_t begin, int64_t end) const override {
+    const int64_t heads = shape_.heads_kv;
+    std::vector<float> z(static_cast<size_t>((end - begin) * 2 * heads));  // [rows][Hk, 2]
+    project_gates(kernels, segment, begin, end, weight_, bias_, z.data());
+    for (int64_t row = begin; row < end; ++row) {
+      for (int64_t head = 0; head < heads; ++head) {
+        const float* own = z.data() + ((row - begin) * heads + head) * 2;
+        float* gates = segment.extra_of(row, static_cast<int>(head)) + shape_.dim_v;
+        gates[0] = static_cast<float>(1.0 / (1.0 + std::exp(-double{own[0]})));
+        gates[1] = static_cast<float>(-std::exp(double{a_log_[static_cast<size_t>(head)]}) * softplus(own[1]));
+      }
+    }
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {
@@ -149,9 +165,9 @@ class GatedDelta : public Mechanism {
       const float* key = segment.k + row * segment.kv_stride + kv_head * dim;
       const float* v = segment.v + row * segment.kv_stride + kv_head * dim_v;
       k[static_cast<size_t>(i)] = key;
-      const Gates gate = gates(kernels, segment, kv_head, row);
-      beta[i] = gate.beta;
-      extra[dim_v] = sums[seen] = (position + i == block_begin ? 0.0f : sums[seen - 1]) + gate.log_decay;
+      const float log_decay = extra[dim_v + 1];
+      beta[i] = extra[dim_v];
+      extra[dim_v] = sums[seen] = (position + i == block_begin ? 0.0f : sums[seen - 1]) + log_decay;
       extra[dim_v + 1] = inverse[seen] = 1.0f / std::max(std::sqrt(kernels.dot(key, key, dim)), kMinNorm);
       float* decay = decays_of(segment, prepared, row);
       for (int64_t j = 0; j < block_begin - window_begin; ++j) decay[j] = sums[seen] + (total - sums[j]);
@@ -274,24 +290,10 @@ class GatedDelta : public Mechanism {
     }
   }
 
-  struct Gates {
-    float beta, log_decay;
-  };
-  Gates gates(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t row) const {
-    const float* x = segment.hidden + row * segment.hidden_stride;
-    const auto z = [&](int64_t output) {
-      return double{kernels.dot(weight_.data() + output * shape_.hidden, x, shape_.hidden)} +
-             bias_[static_cast<size_t>(output)];
-    };
-    const double beta = 1.0 / (1.0 + std::exp(-z(2 * kv_head)));
-    const double decay = -std::exp(double{a_log_[static_cast<size_t>(kv_head)]}) * softplus(z(2 * kv_head + 1));
-    return {static_cast<float>(beta), static_cast<float>(decay)};
-  }
-
   AttentionShape shape_;
   HeadNorm norm_;
   int64_t block_;
-  std::vector<float> weight_, bias_, a_log_;  // [Hk 2, d], [Hk 2], [Hk]
+  std::vector<float> weight_, bias_, a_log_;  // [d, Hk 2], [Hk 2], [Hk]
 };
 
 }  // namespace

@@ -35,13 +35,7 @@ class Gla : public Mechanism {
     return all;
   }
   void load(const std::vector<std::vector<float>>& values) override {
-    const int64_t outputs = int64_t{shape_.heads_kv} * shape_.dim_k;
-    weight_.resize(values[0].size());
-    for (int64_t o = 0; o < outputs; ++o) {
-      for (int64_t i = 0; i < shape_.hidden; ++i) {
-        weight_[static_cast<size_t>(i * outputs + o)] = values[0][static_cast<size_t>(o * shape_.hidden + i)];
-      }
-    }
+    weight_ = transposed(values[0], shape_.hidden);
     bias_ = values[1];
     norm_.load(values);
   }
@@ -64,29 +58,22 @@ class Gla : public Mechanism {
     add_outer_products(kernels, columns.data(), dim, rows, shape_.dim_v, fold);
   }
 
+  // Until prepare() sums them: the row's own log-decays.
+  bool has_gates() const override { return true; }
+  void make_gates(const Kernels& kernels, const SegmentRows& segment, int64_t begin, int64_t end) const override {
+    // `extra` of all KV heads stand side by side.
+    float* z = segment.extra_of(begin, 0);  // [rows][Hk, Dk]
+    project_gates(kernels, segment, begin, end, weight_, bias_, z);
+    const int64_t count = (end - begin) * shape_.heads_kv * shape_.dim_k;
+    for (int64_t i = 0; i < count; ++i) z[i] = static_cast<float>(-softplus(-double{z[i]}) / kGateDivisor);
+  }
+
   int64_t prepared_floats(const SegmentRows& segment) const override { return fold_steps_floats(segment); }
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    const int64_t dim = shape_.dim_k, outputs = shape_.heads_kv * dim;
-    std::vector<float> gates(static_cast<size_t>(kPanel * dim));
-    for (int64_t first = 0; first < segment.rows; first += kPanel) {
-      const int64_t count = std::min<int64_t>(kPanel, segment.rows - first);
-      for (int64_t r = 0; r < count; ++r) std::copy_n(bias_.data() + kv_head * dim, dim, gates.data() + r * dim);
-      kernels.weighted_sum({.weights = segment.hidden + first * segment.hidden_stride,
-                            .weight_stride = segment.hidden_stride,
-                            .queries = count,
-                            .rows = weight_.data() + kv_head * dim,
-                            .count = shape_.hidden,
-                            .row_stride = outputs,
-                            .dim = dim,
-                            .out = gates.data(),
-                            .out_stride = dim});
-      for (int64_t r = 0; r < count; ++r) {
-        float* sums = segment.extra_of(first + r, kv_head);
-        const float* before = extra_before(segment, kv_head, first + r, kFoldBlock);
-        for (int64_t d = 0; d < dim; ++d) {
-          const double z = gates[static_cast<size_t>(r * dim + d)];
-          sums[d] = (before ? before[d] : 0.0f) + static_cast<float>(-softplus(-z) / kGateDivisor);
-        }
+    for (int64_t row = 0; row < segment.rows; ++row) {
+      float* sums = segment.extra_of(row, kv_head);
+      if (const float* before = extra_before(segment, kv_head, row, kFoldBlock)) {
+        kernels.add(before, sums, shape_.dim_k, sums);
       }
     }
     make_fold_steps(kernels, *this, segment, kv_head, prepared);

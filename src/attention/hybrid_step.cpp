@@ -38,6 +38,10 @@ class Hybrid : public Mechanism {
                  float* fold) const override {
     memory_->fold_rows(kernels, kv_head, rows, before, fold);
   }
+  bool has_gates() const override { return true; }
+  void make_gates(const Kernels& kernels, const SegmentRows& segment, int64_t begin, int64_t end) const override {
+    memory_->make_gates(kernels, segment, begin, end);
+  }
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return window_->prepared_floats(segment) + memory_->prepared_floats(segment);
   }

@@ -108,6 +108,13 @@ class Mechanism {
     (void)kernels, (void)kv_head, (void)rows, (void)before, (void)fold;
   }
 
+  // What rows [begin, end) can say by themselves, for all KV heads: gates. Writes into their `extra`, from where
+  // prepare() takes it. Called only if has_gates().
+  virtual bool has_gates() const { return false; }
+  virtual void make_gates(const Kernels& kernels, const SegmentRows& segment, int64_t begin, int64_t end) const {
+    (void)kernels, (void)segment, (void)begin, (void)end;
+  }
+
   // Floats of memory that prepare() fills per KV head and attend() reads.
   virtual int64_t prepared_floats(const SegmentRows& segment) const = 0;
   // Work that the rows of one KV head share: panels of the new keys, folds at the block borders inside.
