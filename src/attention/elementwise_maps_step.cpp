@@ -29,7 +29,8 @@ class EluPlusOne : public SharedMap {
  private:
   void map(const Kernels& kernels, const float* x, float* phi) const override {
     kernels.exp_sum(x, 0.0f, dim_, phi);
-    for (int64_t i = 0; i < dim_; ++i) phi[i] = x[i] > 0.0f ? x[i] + 1.0f : phi[i];
+    // x + 1 above 0, e^x below: one of the terms is exact.
+    for (int64_t i = 0; i < dim_; ++i) phi[i] = std::max(x[i], 0.0f) + std::min(phi[i], 1.0f);
   }
 };
 

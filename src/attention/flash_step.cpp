@@ -119,14 +119,13 @@ class FlashGlobal : public FlashPart {
   }
 
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
-    if (before != fold) std::copy_n(before, int64_t{shape_.dim_k} * shape_.dim_v, fold);
-    std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));  // k^ [Dk][count]
+    std::vector<float> units(static_cast<size_t>(rows.count * shape_.dim_k));  // k^ [count][Dk]
     for (int64_t row = 0; row < rows.count; ++row) {
       const float* key = rows.k_row(row);
       const float inverse = inverse_norm(squares_of(key, shape_.dim_k));
-      for (int64_t d = 0; d < shape_.dim_k; ++d) columns[static_cast<size_t>(d * rows.count + row)] = key[d] * inverse;
+      kernels.scale(key, inverse, shape_.dim_k, units.data() + row * shape_.dim_k);
     }
-    add_outer_products(kernels, columns.data(), shape_.dim_k, rows, shape_.dim_v, fold);
+    add_outer_products(kernels, units.data(), shape_.dim_k, rows, shape_.dim_v, before, 1.0f, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

@@ -38,15 +38,8 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
   const int64_t end = state.fold_end() + (step + 1) * layout.block;
   const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
   FoldRows rows{.first = begin, .count = end - begin};
-  if (begin >= state.length()) {  // where they lie
-    const int64_t row = begin - state.length();
-    rows.k = segment.k + row * segment.kv_stride + int64_t{kv_head} * layout.dim_k;
-    rows.v = segment.v + row * segment.kv_stride + int64_t{kv_head} * layout.dim_v;
-    rows.extra = segment.extra_of(row, kv_head);
-    rows.k_stride = rows.v_stride = segment.kv_stride;
-    rows.extra_stride = int64_t{layout.heads_kv} * layout.dim_extra;
-    return mechanism.fold_rows(kernels, kv_head, rows, previous, fold);
-  }
+  // Rows of all heads are often 4 KiB apart, all in the same few cache sets: a block is read many times, so it is
+  // copied.
   const int64_t width = layout.dim_k + layout.dim_v + layout.dim_extra;
   std::vector<float> memory(static_cast<size_t>(rows.count * width));
   rows.k = memory.data();
@@ -75,17 +68,20 @@ int64_t fold_steps_before(const SegmentRows& segment, int64_t position) {
   return (state.fold_end(position) - state.fold_end()) / state.layout().block;
 }
 
-void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, const FoldRows& rows,
-                        int64_t dim_v, float* fold) {
-  kernels.weighted_sum({.weights = columns,
-                        .weight_stride = rows.count,
+void add_outer_products(const Kernels& kernels, const float* phi, int64_t features, const FoldRows& rows, int64_t dim_v,
+                        const float* before, float factor, float* fold) {
+  kernels.weighted_sum({.weights = phi,
+                        .weight_step = features,
+                        .weight_stride = 1,
                         .queries = features,
                         .rows = rows.v,
                         .count = rows.count,
                         .row_stride = rows.v_stride,
                         .dim = dim_v,
                         .out = fold,
-                        .out_stride = dim_v});
+                        .out_stride = dim_v,
+                        .start = before,
+                        .start_factor = factor});
 }
 
 const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps) {

@@ -58,25 +58,24 @@ inline void add_fold(const Kernels& kernels, const float* weights, int64_t featu
                         .out_stride = dim_v});
 }
 
-// fold [features][Dv] += phi_j v_j^T for the rows in turn; columns [features][rows.count] holds phi.
-void add_outer_products(const Kernels& kernels, const float* columns, int64_t features, const FoldRows& rows,
-                        int64_t dim_v, float* fold);
+// fold [features][Dv] = factor * before, and += phi_j v_j^T for the rows in turn; phi [rows.count][features].
+void add_outer_products(const Kernels& kernels, const float* phi, int64_t features, const FoldRows& rows, int64_t dim_v,
+                        const float* before, float factor, float* fold);
 
 // A fold of S [features][Dv] and z [features]: S += phi(k_j) v_j^T, z += phi(k_j), rows in turn. phi(row, out
 // [features]).
 template <class Phi>
 void fold_features(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v, const float* before,
                    float* fold, Phi&& phi) {
-  if (before != fold) std::copy_n(before, features * (dim_v + 1), fold);
   float* z = fold + features * dim_v;
-  std::vector<float> columns(static_cast<size_t>(features * rows.count)), own(static_cast<size_t>(features));
+  if (before != fold) std::copy_n(before + features * dim_v, features, z);
+  std::vector<float> all(static_cast<size_t>(rows.count * features));  // [rows][M]
   for (int64_t row = 0; row < rows.count; ++row) {
-    phi(row, own.data());
-    for (int64_t m = 0; m < features; ++m)
-      columns[static_cast<size_t>(m * rows.count + row)] = own[static_cast<size_t>(m)];
-    kernels.add(z, own.data(), features, z);
+    float* own = all.data() + row * features;
+    phi(row, own);
+    kernels.add(z, own, features, z);
   }
-  add_outer_products(kernels, columns.data(), features, rows, dim_v, fold);
+  add_outer_products(kernels, all.data(), features, rows, dim_v, before, 1.0f, fold);
 }
 
 }  // namespace espalier

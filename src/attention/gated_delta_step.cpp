@@ -54,18 +54,15 @@ class GatedDelta : public Mechanism {
     kernels.exp_sum(decay.data(), 0.0f, rows.count, decay.data());
     float whole = total;
     kernels.exp_sum(&whole, 0.0f, 1, &whole);
-    kernels.scale(before, whole, dim * dim_v, fold);
-    std::vector<float> columns(static_cast<size_t>(dim * rows.count));
-    for (int64_t d = 0; d < dim; ++d) {
-      for (int64_t row = 0; row < rows.count; ++row) {
-        const float unit = rows.k_row(row)[d] * rows.extra_row(row)[dim_v + 1];
-        columns[static_cast<size_t>(d * rows.count + row)] = unit * decay[static_cast<size_t>(row)];
-      }
+    std::vector<float> keys(static_cast<size_t>(rows.count * dim));
+    for (int64_t row = 0; row < rows.count; ++row) {
+      const float factor = rows.extra_row(row)[dim_v + 1] * decay[static_cast<size_t>(row)];
+      kernels.scale(rows.k_row(row), factor, dim, keys.data() + row * dim);
     }
     FoldRows updates = rows;
     updates.v = rows.extra;
     updates.v_stride = rows.extra_stride;
-    add_outer_products(kernels, columns.data(), dim, updates, dim_v, fold);
+    add_outer_products(kernels, keys.data(), dim, updates, dim_v, before, whole, fold);
   }
 
   // Until prepare() comes: beta and the row's own log-decay where the two numbers beside u will stand.

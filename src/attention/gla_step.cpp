@@ -42,7 +42,7 @@ class Gla : public Mechanism {
 
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
     const int64_t dim = shape_.dim_k, last = rows.count - 1;
-    std::vector<float> columns(static_cast<size_t>(dim * rows.count)), decay(static_cast<size_t>(dim));
+    std::vector<float> keys(static_cast<size_t>(rows.count * dim)), decay(static_cast<size_t>(dim));
     const float* total = rows.extra_row(last);
     kernels.exp_sum(total, 0.0f, dim, decay.data());
     for (int64_t d = 0; d < dim; ++d) {
@@ -52,10 +52,10 @@ class Gla : public Mechanism {
       for (int64_t d = 0; d < dim; ++d) decay[static_cast<size_t>(d)] = total[d] - rows.extra_row(row)[d];
       kernels.exp_sum(decay.data(), 0.0f, dim, decay.data());
       for (int64_t d = 0; d < dim; ++d) {
-        columns[static_cast<size_t>(d * rows.count + row)] = rows.k_row(row)[d] * decay[static_cast<size_t>(d)];
+        keys[static_cast<size_t>(row * dim + d)] = rows.k_row(row)[d] * decay[static_cast<size_t>(d)];
       }
     }
-    add_outer_products(kernels, columns.data(), dim, rows, shape_.dim_v, fold);
+    add_outer_products(kernels, keys.data(), dim, rows, shape_.dim_v, fold, 1.0f, fold);
   }
 
   // Until prepare() sums them: the row's own log-decays.

@@ -42,14 +42,11 @@ class Retention : public Mechanism {
   void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
                  float* fold) const override {
     const float* power = powers(kv_head);
-    kernels.scale(before, power[rows.count], shape_.dim_k * int64_t{shape_.dim_v}, fold);
-    std::vector<float> columns(static_cast<size_t>(shape_.dim_k * rows.count));
-    for (int64_t d = 0; d < shape_.dim_k; ++d) {
-      for (int64_t row = 0; row < rows.count; ++row) {
-        columns[static_cast<size_t>(d * rows.count + row)] = rows.k_row(row)[d] * power[rows.count - 1 - row];
-      }
+    std::vector<float> keys(static_cast<size_t>(rows.count * shape_.dim_k));
+    for (int64_t row = 0; row < rows.count; ++row) {
+      kernels.scale(rows.k_row(row), power[rows.count - 1 - row], shape_.dim_k, keys.data() + row * shape_.dim_k);
     }
-    add_outer_products(kernels, columns.data(), shape_.dim_k, rows, shape_.dim_v, fold);
+    add_outer_products(kernels, keys.data(), shape_.dim_k, rows, shape_.dim_v, before, power[rows.count], fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

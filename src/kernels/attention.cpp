@@ -55,14 +55,24 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t c,
   const float* weights = s.weights + query * s.weight_stride;
   float* out = s.out + query * s.out_stride + c;
   V16 acc[kQueries][kWidth];
-  for (int q = 0; q < kQueries; ++q) {
-    for (int w = 0; w < kWidth; ++w) acc[q][w] = load(out + q * s.out_stride + w * 16);
+  if (s.start) {
+    const float* start = s.start + query * s.out_stride + c;
+    const V16 factor = broadcast(s.start_factor);
+    for (int q = 0; q < kQueries; ++q) {
+      for (int w = 0; w < kWidth; ++w) acc[q][w] = mul(load(start + q * s.out_stride + w * 16), factor);
+    }
+  } else {
+    for (int q = 0; q < kQueries; ++q) {
+      for (int w = 0; w < kWidth; ++w) acc[q][w] = load(out + q * s.out_stride + w * 16);
+    }
   }
   for (int64_t j = 0; j < s.count; ++j) {
     const float* values = row(j) + c;
     for (int w = 0; w < kWidth; ++w) {
       const V16 value = load(values + w * 16);
-      for (int q = 0; q < kQueries; ++q) acc[q][w] = fma(broadcast(weights[q * s.weight_stride + j]), value, acc[q][w]);
+      for (int q = 0; q < kQueries; ++q) {
+        acc[q][w] = fma(broadcast(weights[q * s.weight_stride + j * s.weight_step]), value, acc[q][w]);
+      }
     }
   }
   for (int q = 0; q < kQueries; ++q) {
@@ -80,8 +90,12 @@ HWY_INLINE void weighted_queries(const WeightedSum& s, int64_t query, Row row) {
   for (int q = 0; q < kQueries; ++q) {
     const float* weights = s.weights + (query + q) * s.weight_stride;
     float* out = s.out + (query + q) * s.out_stride + c;
-    V16 acc = load_tail(out, s.dim - c, 0.0f);
-    for (int64_t j = 0; j < s.count; ++j) acc = fma(broadcast(weights[j]), load_tail(row(j) + c, s.dim - c, 0.0f), acc);
+    V16 acc = s.start
+                  ? mul(load_tail(s.start + (query + q) * s.out_stride + c, s.dim - c, 0.0f), broadcast(s.start_factor))
+                  : load_tail(out, s.dim - c, 0.0f);
+    for (int64_t j = 0; j < s.count; ++j) {
+      acc = fma(broadcast(weights[j * s.weight_step]), load_tail(row(j) + c, s.dim - c, 0.0f), acc);
+    }
     store_tail(acc, out, s.dim - c);
   }
 }

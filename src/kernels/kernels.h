@@ -49,10 +49,12 @@ struct Gemm {
   void (*tile)(const GemmTile&);
 };
 
-// out_q[c] = fma(weights_q[j], rows[j][c], out_q[c]), j ascending, for all queries q: starts from what `out` holds.
+// out_q[c] = fma(weights_q[j], rows[j][c], out_q[c]), j ascending, for all queries q: starts from what `out` holds, or
+// from start_factor * start_q[c].
 struct WeightedSum {
-  const float* weights;       // [queries][count], weight_stride apart
-  int64_t weight_stride = 0;  // these strides do not matter when there is one query
+  const float* weights;       // [queries][count]: weight_stride from a query to the next,
+  int64_t weight_step = 1;    // this from a weight to the next
+  int64_t weight_stride = 0;  // strides of queries do not matter when there is one
   int64_t queries = 1;
   const float* rows;               // row j at rows + j * row_stride,
   const int32_t* index = nullptr;  // or, when given, at rows + index[j] * row_stride
@@ -61,6 +63,8 @@ struct WeightedSum {
   int64_t dim;
   float* out;  // [queries][dim], out_stride apart
   int64_t out_stride = 0;
+  const float* start = nullptr;  // [queries][dim], out_stride apart; null: `out`, as it is
+  float start_factor = 1.0f;
 };
 
 struct Kernels {

@@ -161,7 +161,7 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
       for (const int64_t count : {0, 1, 3, 4, 5, 39}) {
         for (int64_t queries = 1; queries <= 11; ++queries) {
           const int64_t out_stride = dim + 1;
-          std::vector<float> out(static_cast<size_t>(queries * out_stride), 0.5f), gathered = out;
+          std::vector<float> out(static_cast<size_t>(queries * out_stride), 0.5f), gathered = out, started = out;
           WeightedSum sum{.weights = weights.data(),
                           .weight_stride = 43,
                           .queries = queries,
@@ -175,18 +175,33 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
           sum.index = index.data();
           sum.out = gathered.data();
           k.weighted_sum(sum);
+          // The same weights as [count][queries], and a start of its own.
+          std::vector<float> across(static_cast<size_t>(39 * 11)), start(started.size(), 3.0f);
+          for (int64_t q = 0; q < queries; ++q) {
+            for (int64_t j = 0; j < count; ++j) across[j * 11 + q] = weights[q * 43 + j];
+          }
+          sum.weights = across.data();
+          sum.weight_step = 11;
+          sum.weight_stride = 1;
+          sum.start = start.data();
+          sum.start_factor = 1.1f;
+          sum.out = started.data();
+          k.weighted_sum(sum);
           for (int64_t q = 0; q < queries; ++q) {
             for (int64_t c = 0; c < dim; ++c) {
-              float expected = 0.5f, scattered = 0.5f;
+              float expected = 0.5f, scattered = 0.5f, after_start = 3.0f * 1.1f;
               for (int64_t j = 0; j < count; ++j) {
                 expected = std::fma(weights[q * 43 + j], rows[j * (dim + 3) + c], expected);
                 scattered = std::fma(weights[q * 43 + j], rows[index[j] * (dim + 3) + c], scattered);
+                after_start = std::fma(weights[q * 43 + j], rows[index[j] * (dim + 3) + c], after_start);
               }
               ASSERT_EQ(out[q * out_stride + c], expected) << isa_name(isa) << " dim " << dim << " count " << count;
               ASSERT_EQ(gathered[q * out_stride + c], scattered) << isa_name(isa) << " dim " << dim;
+              ASSERT_EQ(started[q * out_stride + c], after_start) << isa_name(isa) << " dim " << dim;
             }
             ASSERT_EQ(out[q * out_stride + dim], 0.5f);
             ASSERT_EQ(gathered[q * out_stride + dim], 0.5f);
+            ASSERT_EQ(started[q * out_stride + dim], 0.5f);
           }
         }
       }
