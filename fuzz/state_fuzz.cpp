@@ -6,7 +6,7 @@
 #include "core/hash.h"
 #include "decoding/state_file.h"
 #include "fuzz.h"
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 extern "C" size_t LLVMFuzzerMutate(uint8_t* data, size_t size, size_t max_size);
 
@@ -15,7 +15,7 @@ namespace {
 using namespace espalier;
 
 const Model& model() {
-  static const auto tiny = testing::load_tiny_llama(
+  static const auto tiny = testing::load_tiny_model(
       {.hidden_size = 32, .heads = 2, .attention = {"lolcats(group=8,sinks=2,taps=3)", "augmented(group=4,taps=3)"}});
   return *tiny;
 }

@@ -142,7 +142,7 @@ ModelConfig read_config(const GgufFile& file) {
   config.head_dim = positive(file, key("attention.key_length"), config.hidden_size / config.num_attention_heads, 4096);
   config.max_position_embeddings = positive(file, key("context_length"), -1, int64_t{1} << 32);
   config.rope_theta = file.number(key("rope.freq_base"), 10000.0);
-  config.rms_norm_eps = file.number(key("attention.layer_norm_rms_epsilon"), 1e-5);
+  config.norm_eps = file.number(key("attention.layer_norm_rms_epsilon"), 1e-5);
   config.tie_word_embeddings = !file.tensors().contains("output.weight");
   const int64_t rotary = file.integer(key("rope.dimension_count"), config.head_dim);
   if (config.num_attention_heads % config.num_key_value_heads != 0 || config.head_dim % 2 != 0) {

@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "checkpoint/family_files.h"
 #include "checkpoint/safetensors.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -33,69 +34,6 @@ T field(const Json& json, const char* key, T fallback) {
     throw CorruptFile(
         error_text(std::string("config.json: ") + key, "another kind of value", it->dump().substr(0, 60)));
   }
-}
-
-int64_t size_field(const Json& json, const char* key, int64_t fallback, int64_t limit) {
-  const int64_t value = field<int64_t>(json, key, fallback);
-  if (value < 1 || value > limit) {
-    throw CorruptFile(
-        error_text(std::string("config.json: ") + key, "[1, " + std::to_string(limit) + "]", std::to_string(value)));
-  }
-  return value;
-}
-
-void refuse_unless(bool condition, const char* key, const char* expected, const std::string& got) {
-  if (!condition) throw NotSupported(error_text(std::string("config.json: ") + key, expected, got));
-}
-
-double rope_theta_of(const Json& json) {
-  // transformers 5 writes rope_parameters, earlier versions rope_theta beside an optional rope_scaling.
-  for (const char* key : {"rope_parameters", "rope_scaling"}) {
-    const auto it = json.find(key);
-    if (it == json.end() || !it->is_object()) continue;
-    const std::string type = field<std::string>(*it, "rope_type", field<std::string>(*it, "type", "default"));
-    refuse_unless(type == "default", key, "default", type);
-    if (it->contains("rope_theta")) return field<double>(*it, "rope_theta", 10000.0);
-  }
-  return field<double>(json, "rope_theta", 10000.0);
-}
-
-ModelConfig read_config(const Json& json) {
-  ModelConfig config;
-  config.family = field<std::string>(json, "model_type", "");
-  refuse_unless(config.family == "llama", "model_type", "llama", "'" + config.family + "'");
-  refuse_unless(!field<bool>(json, "attention_bias", false), "attention_bias", "false", "true");
-  refuse_unless(!field<bool>(json, "mlp_bias", false), "mlp_bias", "false", "true");
-  const std::string activation = field<std::string>(json, "hidden_act", "silu");
-  refuse_unless(activation == "silu", "hidden_act", "silu", activation);
-  config.vocab_size = size_field(json, "vocab_size", -1, 1 << 24);
-  config.hidden_size = size_field(json, "hidden_size", -1, 1 << 20);
-  config.intermediate_size = size_field(json, "intermediate_size", -1, 1 << 22);
-  config.num_hidden_layers = size_field(json, "num_hidden_layers", -1, 4096);
-  config.num_attention_heads = size_field(json, "num_attention_heads", -1, 4096);
-  config.num_key_value_heads = size_field(json, "num_key_value_heads", config.num_attention_heads, 4096);
-  config.head_dim = size_field(json, "head_dim", config.hidden_size / config.num_attention_heads, 4096);
-  config.max_position_embeddings = size_field(json, "max_position_embeddings", 2048, int64_t{1} << 32);
-  config.rope_theta = rope_theta_of(json);
-  config.rms_norm_eps = field<double>(json, "rms_norm_eps", 1e-6);
-  config.tie_word_embeddings = field<bool>(json, "tie_word_embeddings", false);
-  if (config.num_attention_heads % config.num_key_value_heads != 0 || config.head_dim % 2 != 0) {
-    throw CorruptFile(error_text("config.json: num_attention_heads",
-                                 "a multiple of num_key_value_heads, and an even head",
-                                 std::to_string(config.num_attention_heads)));
-  }
-  config.attention.assign(static_cast<size_t>(config.num_hidden_layers), "softmax");
-  const auto own = json.find("espalier");
-  if (own != json.end() && own->is_object() && own->contains("attention")) {
-    const Json& attention = (*own)["attention"];
-    config.attention_trained = true;
-    if (attention.is_string()) {
-      config.attention.assign(config.attention.size(), attention.get<std::string>());
-    } else {
-      config.attention = field<std::vector<std::string>>(*own, "attention", {});
-    }
-  }
-  return config;
 }
 
 std::vector<fs::path> weight_files(const fs::path& directory) {
@@ -226,9 +164,9 @@ ModelFiles open_hf_directory(const fs::path& directory) {
   if (!fs::exists(directory / "config.json")) {
     throw InvalidArgument(error_text(directory.string(), "config.json", "none", "a .gguf file or a model directory"));
   }
-  files.config = read_config(read_json(directory / "config.json"));
+  files.config = read_model_config(read_json(directory / "config.json"));
   files.weights = weight_files(directory);
-  files.tensors = std::make_shared<SafetensorsSource>(files.weights);
+  files.tensors = view_model_tensors(std::make_shared<SafetensorsSource>(files.weights), files.config);
   files.tokenizer = read_tokenizer(directory);
   return files;
 }

@@ -8,13 +8,24 @@
 #include <vector>
 
 #include "checkpoint/tensor_source.h"
+#include "core/activation.h"
 #include "core/tokenizer_data.h"
 
 namespace espalier {
 
-// The shape of a LLaMA-family model; the field names follow Hugging Face's config.json.
+// How the angles of rotary positions are stretched (Hugging Face's rope_scaling).
+struct RopeScaling {
+  enum class Kind { kNone, kLinear, kLlama3 } kind = Kind::kNone;
+  double factor = 1.0;
+  // llama3: wavelengths below original / high are kept, those above original / low divided by `factor`, in between
+  // both are mixed.
+  double low_frequency_factor = 1.0, high_frequency_factor = 4.0;
+  double original_positions = 8192.0;
+};
+
+// The shape of a model; the field names follow Hugging Face's config.json for LLaMA.
 struct ModelConfig {
-  std::string family;               // "llama"
+  std::string family;               // "llama", "gpt2"
   int64_t vocab_size = 0;           // V
   int64_t hidden_size = 0;          // d
   int64_t intermediate_size = 0;    // MLP
@@ -24,7 +35,11 @@ struct ModelConfig {
   int64_t head_dim = 0;             // D
   int64_t max_position_embeddings = 0;
   double rope_theta = 10000.0;
-  double rms_norm_eps = 1e-5;
+  RopeScaling rope_scaling;
+  bool learned_positions = false;  // a table of max_position_embeddings rows instead of rotary ones
+  double norm_eps = 1e-5;
+  Activation activation = Activation::kSilu;
+  bool attention_bias = false, mlp_bias = false;
   bool tie_word_embeddings = false;
   // The attention of each layer as SPEC text ("softmax", "lolcats(group=64)"); size L.
   std::vector<std::string> attention;

@@ -10,6 +10,8 @@
 #include <string_view>
 #include <vector>
 
+#include "core/activation.h"
+
 namespace espalier {
 
 // kAvx512Bf16: AVX-512 with dot products of bf16 pairs.
@@ -79,10 +81,13 @@ struct Kernels {
   // --- kernels/rows.cpp: one row at a time, n elements
   // y = x / sqrt(mean(x^2) + eps) * weight
   void (*rms_norm)(const float* x, const float* weight, double eps, int64_t n, float* y);
+  // y = (x - mean(x)) / sqrt(mean((x - mean(x))^2) + eps) * weight + bias
+  void (*layer_norm)(const float* x, const float* weight, const float* bias, double eps, int64_t n, float* y);
   // y = a + b
   void (*add)(const float* a, const float* b, int64_t n, float* y);
-  // y = silu(gate) * up
-  void (*silu_mul)(const float* gate, const float* up, int64_t n, float* y);
+  // y = f(x), and y = f(gate) * up
+  void (*activate)(Activation f, const float* x, int64_t n, float* y);
+  void (*activate_mul)(Activation f, const float* gate, const float* up, int64_t n, float* y);
   // In place, halves layout: (x[i], x[i + n/2]) rotated by the angle whose cos and sin stand at [i].
   void (*rotate)(float* x, const float* cosine, const float* sine, int64_t n);
   // y = exp(x - shift); returns the sum over 16 virtual lanes. n may be 0 (returns 0).

@@ -45,10 +45,88 @@ void add_rows(const float* a, const float* b, int64_t n, float* y) {
   map_rows(a, b, n, y, [](const V16& p, const V16& q) HWY_ATTR { return add(p, q); });
 }
 
-void silu_mul(const float* gate, const float* up, int64_t n, float* y) {
-  const V16 one = broadcast(1.0f), minus = broadcast(-1.0f);
-  map_rows(gate, up, n, y,
-           [&](const V16& g, const V16& u) HWY_ATTR { return mul(div(g, add(one, exp_lanes(mul(g, minus)))), u); });
+void layer_norm(const float* x, const float* weight, const float* bias, double eps, int64_t n, float* y) {
+  V16 sum = broadcast(0.0f);
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) sum = add(load(x + i), sum);
+  if (i < n) sum = add(load_tail(x + i, n - i, 0.0f), sum);
+  const double mean = static_cast<double>(reduce_add(sum)) / static_cast<double>(n);
+  const V16 minus = broadcast(static_cast<float>(-mean));
+  map_row(x, n, y, [&](const V16& a) HWY_ATTR { return add(a, minus); });
+  const double variance = static_cast<double>(dot(y, y, n)) / static_cast<double>(n);
+  const V16 factor = broadcast(static_cast<float>(1.0 / std::sqrt(variance + eps)));
+  map_rows(y, weight, n, y, [&](const V16& a, const V16& w) HWY_ATTR { return mul(mul(a, factor), w); });
+  map_rows(y, bias, n, y, [](const V16& a, const V16& b) HWY_ATTR { return add(a, b); });
+}
+
+// x / (1 + e^-y)
+HWY_INLINE V16 gate_by_sigmoid(const V16& x, const V16& y) {
+  return div(x, add(broadcast(1.0f), exp_lanes(mul(y, broadcast(-1.0f)))));
+}
+
+// 1 - erf(x) for x >= 0 by a Chebyshev fit in t = 1 / (1 + x / 2), relative error 1.2e-7 (Press et al., Numerical
+// Recipes, section 6.2).
+HWY_INLINE V16 erfc_lanes(const V16& x) {
+  const V16 t = div(broadcast(1.0f), fma(x, broadcast(0.5f), broadcast(1.0f)));
+  V16 p = broadcast(0.17087277f);
+  for (const float coefficient : {-0.82215223f, 1.48851587f, -1.13520398f, 0.27886807f, -0.18628806f, 0.09678418f,
+                                  0.37409196f, 1.00002368f, -1.26551223f}) {
+    p = fma(p, t, broadcast(coefficient));
+  }
+  return mul(t, exp_lanes(fma(mul(x, broadcast(-1.0f)), x, p)));
+}
+
+// One operation for each activation.
+struct Silu {
+  HWY_INLINE V16 operator()(const V16& x) const { return gate_by_sigmoid(x, x); }
+};
+struct Gelu {  // x - x erfc(x / sqrt(2)) / 2 above 0, x erfc(-x / sqrt(2)) / 2 below
+  HWY_INLINE V16 operator()(const V16& x) const {
+    const V16 scaled = mul(x, broadcast(0.70710678f));
+    const V16 part = mul(mul(x, broadcast(0.5f)), erfc_lanes(max(scaled, mul(scaled, broadcast(-1.0f)))));
+    return select_less(x, broadcast(0.0f), part, fma(part, broadcast(-1.0f), x));
+  }
+};
+struct GeluTanh {  // 1 + tanh(u) = 2 / (1 + e^-2u)
+  HWY_INLINE V16 operator()(const V16& x) const {
+    const V16 cubic = fma(mul(x, x), broadcast(0.044715f), broadcast(1.0f));
+    return gate_by_sigmoid(x, mul(mul(x, broadcast(1.5957691f)), cubic));
+  }
+};
+struct Relu {
+  HWY_INLINE V16 operator()(const V16& x) const { return max(x, broadcast(0.0f)); }
+};
+struct ReluSquared {
+  HWY_INLINE V16 operator()(const V16& x) const {
+    const V16 y = max(x, broadcast(0.0f));
+    return mul(y, y);
+  }
+};
+
+template <class Body>
+void with_activation(Activation f, Body&& body) {
+  switch (f) {
+    case Activation::kSilu:
+      return body(Silu());
+    case Activation::kGelu:
+      return body(Gelu());
+    case Activation::kGeluTanh:
+      return body(GeluTanh());
+    case Activation::kRelu:
+      return body(Relu());
+    case Activation::kReluSquared:
+      return body(ReluSquared());
+  }
+}
+
+void activate(Activation f, const float* x, int64_t n, float* y) {
+  with_activation(f, [&](auto own) HWY_ATTR { map_row(x, n, y, own); });
+}
+
+void activate_mul(Activation f, const float* gate, const float* up, int64_t n, float* y) {
+  with_activation(f, [&](auto own) HWY_ATTR {
+    map_rows(gate, up, n, y, [&](const V16& g, const V16& u) HWY_ATTR { return mul(own(g), u); });
+  });
 }
 
 void rotate(float* x, const float* cosine, const float* sine, int64_t n) {
@@ -130,8 +208,10 @@ double log_sum_exp(const float* x, int64_t n) {
 
 void fill_rows_table(Kernels& kernels) {
   kernels.rms_norm = rms_norm;
+  kernels.layer_norm = layer_norm;
   kernels.add = add_rows;
-  kernels.silu_mul = silu_mul;
+  kernels.activate = activate;
+  kernels.activate_mul = activate_mul;
   kernels.rotate = rotate;
   kernels.exp_sum = exp_sum;
   kernels.max = max_row;

@@ -3,13 +3,16 @@
 #include <string>
 
 #include "core/error.h"
-#include "models/llama_step.h"
+#include "models/gpt2.h"
+#include "models/llama.h"
+#include "models/step_model.h"
 
 namespace espalier {
 namespace {
 
 constexpr ModelFamily kFamilies[] = {
-    {"llama", load_llama_step},
+    {"llama", load_step_model<Llama>},
+    {"gpt2", load_step_model<Gpt2>},
 };
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "attention/attend.h"
+#include "models/rotary.h"
 
 namespace espalier {
 
@@ -17,14 +18,12 @@ StepContext::StepContext(const Kernels& kernels, Workspace& workspace,
       config_(config),
       rows_(rows),
       pending_(pending) {
+  if (config.learned_positions) return;
   const int64_t half = config.head_dim / 2;
   const int64_t count = static_cast<int64_t>(rows.positions.size());
   cosine_ = workspace.arena.floats(count * half);
   sine_ = workspace.arena.floats(count * half);
-  std::vector<double> frequency(static_cast<size_t>(half));
-  for (int64_t i = 0; i < half; ++i) {
-    frequency[i] = std::pow(config.rope_theta, -2.0 * static_cast<double>(i) / static_cast<double>(config.head_dim));
-  }
+  const std::vector<double> frequency = rotary_frequencies(config);
   for (int64_t r = 0; r < count; ++r) {
     for (int64_t i = 0; i < half; ++i) {
       const double angle = static_cast<double>(rows.positions[r]) * frequency[i];
@@ -54,10 +53,19 @@ void StepContext::copy(const Rows& from, Rows& to) {
   std::memcpy(to.data, from.data, static_cast<size_t>(from.rows * from.columns) * sizeof(float));
 }
 
-Rows StepContext::embed(const PackedMatrix& table, std::span<const int32_t> tokens) {
-  Rows x = allocate(static_cast<int64_t>(tokens.size()), table.inputs());
-  each_row(x.rows, x.columns * 4, [&](int64_t r) { table.row(tokens[r], x.row(r)); });
+Rows StepContext::embed(const StepMatrix& table, std::span<const int32_t> tokens) {
+  Rows x = allocate(static_cast<int64_t>(tokens.size()), table.weight.inputs());
+  each_row(x.rows, x.columns * 4, [&](int64_t r) { table.weight.row(tokens[r], x.row(r)); });
   return x;
+}
+
+Rows StepContext::add_positions(const Rows& x, const StepMatrix& table) {
+  Rows y = allocate(x.rows, x.columns);
+  each_row(x.rows, x.columns * 4, [&](int64_t r) {
+    table.weight.row(rows_.positions[static_cast<size_t>(r)], y.row(r));
+    kernels_.add(x.row(r), y.row(r), x.columns, y.row(r));
+  });
+  return y;
 }
 
 Rows StepContext::rms_norm(const Rows& x, const std::vector<float>& weight, double eps) {
@@ -66,11 +74,29 @@ Rows StepContext::rms_norm(const Rows& x, const std::vector<float>& weight, doub
   return y;
 }
 
-void StepContext::project(const Rows& x, std::span<const PackedMatrix* const> weights, std::span<const Rows> results) {
+Rows StepContext::layer_norm(const Rows& x, const std::vector<float>& weight, const std::vector<float>& bias,
+                             double eps) {
+  Rows y = allocate(x.rows, x.columns);
+  each_row(x.rows, x.columns,
+           [&](int64_t r) { kernels_.layer_norm(x.row(r), weight.data(), bias.data(), eps, x.columns, y.row(r)); });
+  return y;
+}
+
+void StepContext::project(const Rows& x, std::span<const StepMatrix* const> layers, std::span<const Rows> results) {
+  const PackedMatrix* weights[kMaxProjections];
   OutputRows outputs[kMaxProjections];
-  for (size_t i = 0; i < results.size(); ++i) outputs[i] = {.y = results[i].data, .y_stride = results[i].columns};
-  multiply(kernels_, workspace_.pool, workspace_.arena, weights, x.data, x.rows, x.columns,
+  for (size_t i = 0; i < results.size(); ++i) {
+    weights[i] = &layers[i]->weight;
+    outputs[i] = {.y = results[i].data, .y_stride = results[i].columns};
+  }
+  multiply(kernels_, workspace_.pool, workspace_.arena, std::span(weights, layers.size()), x.data, x.rows, x.columns,
            std::span(outputs, results.size()));
+  for (size_t i = 0; i < results.size(); ++i) {
+    const std::vector<float>& bias = layers[i]->bias;
+    if (bias.empty()) continue;
+    const Rows& y = results[i];
+    each_row(y.rows, y.columns, [&](int64_t r) { kernels_.add(y.row(r), bias.data(), y.columns, y.row(r)); });
+  }
 }
 
 Rows StepContext::rotate(const Rows& x, int64_t heads, int64_t head_dim) {
@@ -113,9 +139,14 @@ Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const
   return out;
 }
 
-Rows StepContext::gated_silu(const Rows& gate, const Rows& up) {
+Rows StepContext::activate(Activation f, const Rows& x) {
+  each_row(x.rows, x.columns * 4, [&](int64_t r) { kernels_.activate(f, x.row(r), x.columns, x.row(r)); });
+  return x;
+}
+
+Rows StepContext::gated(Activation f, const Rows& gate, const Rows& up) {
   each_row(gate.rows, gate.columns * 4,
-           [&](int64_t r) { kernels_.silu_mul(gate.row(r), up.row(r), gate.columns, gate.row(r)); });
+           [&](int64_t r) { kernels_.activate_mul(f, gate.row(r), up.row(r), gate.columns, gate.row(r)); });
   return gate;
 }
 

@@ -7,6 +7,7 @@
 
 #include "attention/operator.h"
 #include "models/model.h"
+#include "models/step_loader.h"
 
 namespace espalier {
 
@@ -31,7 +32,7 @@ struct StepRows {
 class StepContext {
  public:
   using Tensor = Rows;
-  using Matrix = PackedMatrix;
+  using Matrix = StepMatrix;
   using Vector = std::vector<float>;
   using Tokens = std::span<const int32_t>;
 
@@ -39,19 +40,22 @@ class StepContext {
   StepContext(const Kernels& kernels, Workspace& workspace, const std::vector<std::unique_ptr<Mechanism>>& mechanisms,
               const ModelConfig& config, const StepRows& rows, std::vector<Pending>& pending);
 
-  Rows embed(const PackedMatrix& table, std::span<const int32_t> tokens);
+  Rows embed(const StepMatrix& table, std::span<const int32_t> tokens);
+  Rows add_positions(const Rows& x, const StepMatrix& table);
   Rows rms_norm(const Rows& x, const std::vector<float>& weight, double eps);
+  Rows layer_norm(const Rows& x, const std::vector<float>& weight, const std::vector<float>& bias, double eps);
   template <size_t N>
-  std::array<Rows, N> project(const Rows& x, const std::array<const PackedMatrix*, N>& weights) {
+  std::array<Rows, N> project(const Rows& x, const std::array<const StepMatrix*, N>& layers) {
     static_assert(N <= kMaxProjections);
     std::array<Rows, N> results;
-    for (size_t i = 0; i < N; ++i) results[i] = allocate(x.rows, weights[i]->outputs());
-    project(x, std::span<const PackedMatrix* const>(weights), std::span<const Rows>(results));
+    for (size_t i = 0; i < N; ++i) results[i] = allocate(x.rows, layers[i]->weight.outputs());
+    project(x, std::span<const StepMatrix* const>(layers), std::span<const Rows>(results));
     return results;
   }
   Rows rotate(const Rows& x, int64_t heads, int64_t head_dim);
   Rows attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v);
-  Rows gated_silu(const Rows& gate, const Rows& up);
+  Rows activate(Activation f, const Rows& x);
+  Rows gated(Activation f, const Rows& gate, const Rows& up);
   Rows add(const Rows& a, const Rows& b);
   Rows output_rows(const Rows& x);
 
@@ -72,7 +76,7 @@ class StepContext {
  private:
   Rows allocate(int64_t rows, int64_t columns) { return {workspace_.arena.floats(rows * columns), rows, columns}; }
   static constexpr size_t kMaxProjections = 4;
-  void project(const Rows& x, std::span<const PackedMatrix* const> weights, std::span<const Rows> results);
+  void project(const Rows& x, std::span<const StepMatrix* const> layers, std::span<const Rows> results);
   static void copy(const Rows& from, Rows& to);
   template <class Body>
   void each_row(int64_t rows, int64_t floats_per_row, Body&& body);

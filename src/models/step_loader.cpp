@@ -5,12 +5,13 @@
 
 namespace espalier {
 
-PackedMatrix StepLoader::matrix(const std::string& name, int64_t outputs, int64_t inputs) {
-  const std::vector<float> values = tensors_.read_checked(name, {outputs, inputs});
-  PackedMatrix packed(values.data(), outputs, inputs, type_, memory_);
-  bytes_ += packed.bytes();
+StepMatrix StepLoader::matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias) {
+  const std::vector<float> values = tensors_.read_checked(name + ".weight", {outputs, inputs});
+  StepMatrix matrix{PackedMatrix(values.data(), outputs, inputs, type_, memory_), {}};
+  bytes_ += matrix.weight.bytes();
   parameters_ += outputs * inputs;
-  return packed;
+  if (bias) matrix.bias = vector(name + ".bias", outputs);
+  return matrix;
 }
 
 std::vector<float> StepLoader::vector(const std::string& name, int64_t n) {

@@ -11,12 +11,18 @@
 
 namespace espalier {
 
+// A linear layer: y = x weight^T + bias.
+struct StepMatrix {
+  PackedMatrix weight;
+  std::vector<float> bias;  // [outputs], or empty
+};
+
 class StepLoader {
  public:
   StepLoader(const TensorSource& tensors, WeightType type) : tensors_(tensors), type_(type) {}
 
   // Throws CorruptFile naming the tensor when it is missing or has another shape.
-  PackedMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs);
+  StepMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias = false);
   std::vector<float> vector(const std::string& name, int64_t n);
 
   int64_t bytes() const { return bytes_; }  // packed

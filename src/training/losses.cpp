@@ -10,10 +10,6 @@ namespace {
 
 constexpr int64_t kLogitRows = 128;
 
-const at::Tensor& head_of(const LlamaWeights<TrainContext>& weights) {
-  return weights.head ? weights.head->weight : weights.embed.weight;
-}
-
 TrainContext context_of(const Student& model, bool student, const at::Tensor& tokens) {
   return {model.config(), student ? model.student_attention() : model.teacher_attention(), tokens.size(0),
           tokens.size(1)};
@@ -24,14 +20,13 @@ template <class Body>
 void along_teacher(const Student& model, const at::Tensor& tokens, Body&& body) {
   const at::NoGradGuard no_grad;
   TrainContext context = context_of(model, false, tokens);
-  const ModelConfig& config = model.config();
-  at::Tensor x = context.embed(model.teacher().embed, tokens);
-  for (size_t l = 0; l < model.teacher().layers.size(); ++l) {
-    const auto& layer = model.teacher().layers[l];
-    const at::Tensor y = llama_attention(context, config, layer, static_cast<int64_t>(l), x);
+  const TrainModel& teacher = model.teacher();
+  at::Tensor x = teacher.embed(context, tokens);
+  for (int64_t l = 0; l < teacher.layers(); ++l) {
+    const at::Tensor y = teacher.attention(context, l, x);
     body(l, x, y);
     x = x + y;
-    x = x + llama_mlp(context, config, layer, x);
+    x = x + teacher.mlp(context, l, x);
   }
 }
 
@@ -40,37 +35,34 @@ void along_teacher(const Student& model, const at::Tensor& tokens, Body&& body) 
 double transfer_backward(Student& model, const at::Tensor& tokens) {
   TrainContext context = context_of(model, true, tokens);
   double total = 0.0;
-  along_teacher(model, tokens, [&](size_t l, const at::Tensor& x, const at::Tensor& expected) {
+  along_teacher(model, tokens, [&](int64_t l, const at::Tensor& x, const at::Tensor& expected) {
     const at::AutoGradMode with_grad(true);
-    const at::Tensor y =
-        llama_attention(context, model.config(), model.student().layers[l], static_cast<int64_t>(l), x);
+    const at::Tensor y = model.student().attention(context, l, x);
     at::Tensor loss = (y - expected).square().mean() / expected.square().mean();
     loss.backward();
     total += loss.item<double>();
   });
-  return total / static_cast<double>(model.teacher().layers.size());
+  return total / static_cast<double>(model.teacher().layers());
 }
 
 void search_tau(Student& model, const at::Tensor& tokens, const std::vector<double>& candidates) {
   TrainContext context = context_of(model, true, tokens);
   const ModelConfig& config = model.config();
-  along_teacher(model, tokens, [&](size_t l, const at::Tensor& x, const at::Tensor&) {
-    at::Tensor* tau = model.mechanism_parameter(static_cast<int64_t>(l), "linear.tau");
+  along_teacher(model, tokens, [&](int64_t l, const at::Tensor& x, const at::Tensor&) {
+    at::Tensor* tau = model.mechanism_parameter(l, "linear.tau");
     if (!tau) return;
-    const auto& layer = model.teacher().layers[l];
-    const at::Tensor h = context.rms_norm(x, layer.attention_norm, config.rms_norm_eps);
-    auto [q, k, v] = context.project(h, std::array{&layer.q, &layer.k, &layer.v});
-    q = context.rotate(q, config.num_attention_heads, config.head_dim);
-    k = context.rotate(k, config.num_key_value_heads, config.head_dim);
+    const auto [h, q, k, v] = model.teacher().projections(context, l, x);
+    const TrainRows rows = context.rows_of(h, q, k, v);
     const auto heads = [&](const TrainAttention& attention) {
-      return attention.mechanism->parallel(context.rows_of(h, q, k, v), attention.parameters);
+      return attention.mechanism->parallel(rows, attention.parameters);
     };
-    const at::Tensor expected = heads(model.teacher_attention()[l]);
+    const at::Tensor expected = heads(model.teacher_attention()[static_cast<size_t>(l)]);
     at::Tensor best = at::full({config.num_attention_heads}, HUGE_VAL),
                chosen = at::zeros({config.num_attention_heads});
     for (const double candidate : candidates) {
       tau->fill_(candidate);
-      const at::Tensor error = (heads(model.student_attention()[l]) - expected).square().mean({0, 2, 3});  // [H]
+      const at::Tensor error =
+          (heads(model.student_attention()[static_cast<size_t>(l)]) - expected).square().mean({0, 2, 3});  // [H]
       chosen = at::where(error < best, at::full_like(chosen, candidate), chosen);
       best = at::minimum(error, best);
     }
@@ -82,15 +74,17 @@ double distill_backward(Student& model, const at::Tensor& tokens, DistillLoss lo
   at::Tensor expected;
   if (loss == DistillLoss::kKl) {
     const at::NoGradGuard no_grad;
-    expected = hidden_states(context_of(model, false, tokens), model.config(), model.teacher(), tokens);
+    TrainContext context = context_of(model, false, tokens);
+    expected = model.teacher().hidden(context, tokens);
   }
-  const at::Tensor hidden = hidden_states(context_of(model, true, tokens), model.config(), model.student(), tokens);
+  TrainContext context = context_of(model, true, tokens);
+  const at::Tensor hidden = model.student().hidden(context, tokens);
   const at::Tensor detached = hidden.detach();
   at::Tensor gradient = at::zeros_like(detached);
   double total = 0.0;
   {
     const at::NoGradGuard no_grad;
-    const at::Tensor& head = head_of(model.student());
+    const at::Tensor& head = model.student().head();
     const int64_t length = tokens.size(1), rows = detached.size(0);
     // With cross-entropy the last position of a row has no next token.
     const int64_t scored = loss == DistillLoss::kKl ? rows : rows - tokens.size(0);
@@ -131,11 +125,12 @@ HeldOutLoss held_out_loss(const Student& model, bool student, const at::Tensor& 
   const auto& weights = student ? model.student() : model.teacher();
   for (int64_t row = 0; row < rows.size(0); ++row) {
     const at::Tensor tokens = rows.narrow(0, row, 1);
-    const at::Tensor hidden = hidden_states(context_of(model, student, tokens), model.config(), weights, tokens);
+    TrainContext context = context_of(model, student, tokens);
+    const at::Tensor hidden = weights.hidden(context, tokens);
     const int64_t scored = tokens.size(1) - 1;
     for (int64_t begin = 0; begin < scored; begin += kLogitRows) {
       const int64_t count = std::min(kLogitRows, scored - begin);
-      const at::Tensor log_p = at::linear(hidden.narrow(0, begin, count), head_of(weights)).log_softmax(-1);
+      const at::Tensor log_p = at::linear(hidden.narrow(0, begin, count), weights.head()).log_softmax(-1);
       const at::Tensor next = tokens.reshape(-1).narrow(0, begin + 1, count).unsqueeze(1);
       result.nll -= log_p.gather(1, next).sum().item<double>();
     }

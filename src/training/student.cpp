@@ -10,30 +10,9 @@
 #include "models/step_loader.h"
 
 namespace espalier {
-namespace {
-
-class TensorLoader {
- public:
-  explicit TensorLoader(const TensorSource& tensors) : tensors_(tensors) {}
-  TrainMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs) {
-    return {.weight = read(name, {outputs, inputs})};
-  }
-  at::Tensor vector(const std::string& name, int64_t n) { return read(name, {n}); }
-
- private:
-  at::Tensor read(const std::string& name, const std::vector<int64_t>& shape) {
-    const std::vector<float> values = tensors_.read_checked(name, shape);
-    return at::from_blob(const_cast<float*>(values.data()), shape, at::kFloat).clone();
-  }
-  const TensorSource& tensors_;
-};
-
-}  // namespace
-
 Student::Student(const ModelFiles& files, const StudentOptions& options) : config_(files.config) {
-  TensorLoader loader(*files.tensors);
-  teacher_ = load_llama<TrainContext>(loader, config_);
-  student_ = teacher_;  // tensors share their memory
+  teacher_ = load_train_model(files);
+  student_ = teacher_->clone();  // tensors share their memory
   add_mechanisms(options);
   if (options.trained == Trained::kLora) add_lora(options);
   if (options.trained == Trained::kFull) add_full();
@@ -64,26 +43,11 @@ void Student::add_mechanisms(const StudentOptions& options) {
   }
 }
 
-template <class Body>
-void Student::each_matrix(Body&& body) {
-  for (size_t l = 0; l < student_.layers.size(); ++l) {
-    LlamaLayer<TrainContext>& layer = student_.layers[l];
-    const std::string prefix = "model.layers." + std::to_string(l) + ".";
-    body(layer.q, prefix + "self_attn.q_proj", false);
-    body(layer.k, prefix + "self_attn.k_proj", false);
-    body(layer.v, prefix + "self_attn.v_proj", false);
-    body(layer.o, prefix + "self_attn.o_proj", false);
-    body(layer.gate, prefix + "mlp.gate_proj", true);
-    body(layer.up, prefix + "mlp.up_proj", true);
-    body(layer.down, prefix + "mlp.down_proj", true);
-  }
-}
-
 // A starts at random and B at 0 (Hu et al. 2021): the student starts as the base.
 void Student::add_lora(const StudentOptions& options) {
   Random random(options.seed, 0x10ca);
-  each_matrix([&](TrainMatrix& matrix, const std::string& name, bool mlp) {
-    const int64_t rank = mlp ? options.lora_rank_mlp : options.lora_rank;
+  student_->each_matrix([&](TrainMatrix& matrix, const LinearLayer& linear) {
+    const int64_t rank = linear.mlp ? options.lora_rank_mlp : options.lora_rank;
     if (rank == 0) return;
     const int64_t outputs = matrix.weight.size(0), inputs = matrix.weight.size(1);
     std::vector<float> values(static_cast<size_t>(rank * inputs));
@@ -92,15 +56,15 @@ void Student::add_lora(const StudentOptions& options) {
     matrix.lora_a = at::from_blob(values.data(), {rank, inputs}, at::kFloat).clone();
     matrix.lora_b = at::zeros({outputs, rank}, at::kFloat);
     matrix.lora_scale = options.lora_scale;
-    parameters_.push_back({.name = name + ".lora_a", .tensor = matrix.lora_a, .bf16 = true});
-    parameters_.push_back({.name = name + ".lora_b", .tensor = matrix.lora_b, .bf16 = true});
+    parameters_.push_back({.name = linear.name + ".lora_a", .tensor = matrix.lora_a, .bf16 = true});
+    parameters_.push_back({.name = linear.name + ".lora_b", .tensor = matrix.lora_b, .bf16 = true});
   });
 }
 
 void Student::add_full() {
-  each_matrix([&](TrainMatrix& matrix, const std::string& name, bool) {
+  student_->each_matrix([&](TrainMatrix& matrix, const LinearLayer& linear) {
     matrix.weight = matrix.weight.clone();
-    parameters_.push_back({.name = name + ".weight", .tensor = matrix.weight, .bf16 = true});
+    parameters_.push_back({.name = linear.name + ".weight", .tensor = matrix.weight, .bf16 = true});
   });
 }
 
@@ -134,16 +98,6 @@ void Student::write(const std::filesystem::path& directory, const AdapterInfo& i
                        parameter.bf16 ? StoredType::kBf16 : StoredType::kF32});
   }
   write_adapter(directory, info, tensors);
-}
-
-at::Tensor hidden_states(TrainContext context, const ModelConfig& config, const LlamaWeights<TrainContext>& weights,
-                         const at::Tensor& tokens) {
-  at::Tensor x = context.embed(weights.embed, tokens);
-  for (size_t l = 0; l < weights.layers.size(); ++l) {
-    x = x + llama_attention(context, config, weights.layers[l], static_cast<int64_t>(l), x);
-    x = x + llama_mlp(context, config, weights.layers[l], x);
-  }
-  return context.rms_norm(x, weights.norm, config.rms_norm_eps);
 }
 
 }  // namespace espalier

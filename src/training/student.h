@@ -5,8 +5,7 @@
 #include <vector>
 
 #include "checkpoint/adapter.h"
-#include "models/llama.h"
-#include "training/train_context.h"
+#include "training/train_model.h"
 
 namespace espalier {
 
@@ -37,8 +36,8 @@ class Student {
   Student(const ModelFiles& files, const StudentOptions& options);
 
   const ModelConfig& config() const { return config_; }
-  const LlamaWeights<TrainContext>& teacher() const { return teacher_; }
-  const LlamaWeights<TrainContext>& student() const { return student_; }
+  const TrainModel& teacher() const { return *teacher_; }
+  const TrainModel& student() const { return *student_; }
   const std::vector<TrainAttention>& teacher_attention() const { return teacher_attention_; }
   const std::vector<TrainAttention>& student_attention() const { return student_attention_; }
   // The mechanism's parameters of each layer, then LoRA pairs, layer by layer.
@@ -56,22 +55,15 @@ class Student {
 
  private:
   void add_mechanisms(const StudentOptions& options);
-  // Calls body(matrix of the student, name without ".weight", in the MLP?) for all that may be trained.
-  template <class Body>
-  void each_matrix(Body&& body);
   void add_lora(const StudentOptions& options);
   void add_full();
 
   ModelConfig config_;
-  LlamaWeights<TrainContext> teacher_, student_;
+  std::unique_ptr<TrainModel> teacher_, student_;
   std::vector<TrainAttention> teacher_attention_, student_attention_;
   std::vector<std::vector<std::string>> mechanism_names_;  // per layer, beside student_attention_'s parameters
   std::vector<Parameter> parameters_;
   std::vector<std::string> attention_;
 };
-
-// Logits are never made as a whole: the hidden states after the final norm [B * T, d].
-at::Tensor hidden_states(TrainContext context, const ModelConfig& config, const LlamaWeights<TrainContext>& weights,
-                         const at::Tensor& tokens);
 
 }  // namespace espalier

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "models/rotary.h"
 #include "training/train_operators.h"
 
 namespace espalier {
@@ -11,10 +12,11 @@ namespace espalier {
 TrainContext::TrainContext(const ModelConfig& config, const std::vector<TrainAttention>& attention, int64_t batch,
                            int64_t tokens)
     : config_(config), attention_(attention), batch_(batch), tokens_(tokens) {
+  if (config.learned_positions) return;
   const int64_t half = config.head_dim / 2;
-  const at::Tensor exponent = at::arange(half, at::kDouble) * (-2.0 / static_cast<double>(config.head_dim));
-  const at::Tensor angle = at::arange(tokens, at::kDouble).unsqueeze(1) *
-                           at::pow(at::full({half}, config.rope_theta, at::kDouble), exponent);
+  std::vector<double> frequency = rotary_frequencies(config);
+  const at::Tensor angle =
+      at::arange(tokens, at::kDouble).unsqueeze(1) * at::from_blob(frequency.data(), {half}, at::kDouble);
   cosine_ = angle.cos().to(at::kFloat).view({tokens, 1, half});
   sine_ = angle.sin().to(at::kFloat).view({tokens, 1, half});
 }
@@ -23,13 +25,23 @@ at::Tensor TrainContext::embed(const TrainMatrix& table, const at::Tensor& token
   return table.weight.index_select(0, tokens.reshape(-1));
 }
 
+at::Tensor TrainContext::add_positions(const at::Tensor& x, const TrainMatrix& table) const {
+  return (x.view({batch_, tokens_, -1}) + table.weight.narrow(0, 0, tokens_)).view({batch_ * tokens_, -1});
+}
+
+at::Tensor TrainContext::layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
+                                    double eps) const {
+  return at::layer_norm(x, weight.sizes(), weight, bias, eps);
+}
+
 at::Tensor TrainContext::rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) const {
   return espalier::rms_norm(x, weight, eps);
 }
 
 at::Tensor TrainContext::multiply(const at::Tensor& x, const TrainMatrix& matrix) {
-  if (!matrix.lora_a.defined()) return at::linear(x, matrix.weight);
-  return lora_linear(x, matrix.weight, matrix.lora_a, matrix.lora_b, matrix.lora_scale);
+  if (!matrix.lora_a.defined()) return at::linear(x, matrix.weight, matrix.bias);
+  const at::Tensor y = lora_linear(x, matrix.weight, matrix.lora_a, matrix.lora_b, matrix.lora_scale);
+  return matrix.bias.defined() ? y + matrix.bias : y;
 }
 
 at::Tensor TrainContext::rotate(const at::Tensor& x, int64_t heads, int64_t head_dim) const {
@@ -56,8 +68,24 @@ TrainRows TrainContext::rows_of(const at::Tensor& hidden, const at::Tensor& q, c
           split_heads(v, config_.num_key_value_heads), hidden.view({batch_, tokens_, -1})};
 }
 
-at::Tensor TrainContext::gated_silu(const at::Tensor& gate, const at::Tensor& up) const {
-  return espalier::gated_silu(gate, up);
+at::Tensor TrainContext::activate(Activation f, const at::Tensor& x) const {
+  switch (f) {
+    case Activation::kSilu:
+      return at::silu(x);
+    case Activation::kGelu:
+      return at::gelu(x);
+    case Activation::kGeluTanh:
+      return at::gelu(x, "tanh");
+    case Activation::kRelu:
+      return at::relu(x);
+    case Activation::kReluSquared:
+      return at::relu(x).square();
+  }
+  return x;
+}
+
+at::Tensor TrainContext::gated(Activation f, const at::Tensor& gate, const at::Tensor& up) const {
+  return f == Activation::kSilu ? gated_silu(gate, up) : activate(f, gate) * up;
 }
 
 }  // namespace espalier

@@ -1,4 +1,4 @@
-// The Context that runs a model's forward on tensors with gradients; see models/llama.h.
+// The Context that runs a model's forward on tensors with gradients; see models/context.h.
 #pragma once
 
 #include <ATen/ATen.h>
@@ -12,9 +12,10 @@
 
 namespace espalier {
 
-// A linear layer's weight [out, in], with an optional LoRA pair beside it: y = x W^T + scale (x A^T) B^T.
+// A linear layer [out, in], with an optional LoRA pair beside it: y = x W^T + scale (x A^T) B^T + bias.
 struct TrainMatrix {
   at::Tensor weight;
+  at::Tensor bias = {};       // [out]; undefined for none
   at::Tensor lora_a, lora_b;  // [r, in], [out, r]; undefined for none
   double lora_scale = 1.0;
 };
@@ -36,7 +37,9 @@ class TrainContext {
   TrainContext(const ModelConfig& config, const std::vector<TrainAttention>& attention, int64_t batch, int64_t tokens);
 
   Tensor embed(const Matrix& table, const Tokens& tokens) const;
+  Tensor add_positions(const Tensor& x, const Matrix& table) const;
   Tensor rms_norm(const Tensor& x, const Vector& weight, double eps) const;
+  Tensor layer_norm(const Tensor& x, const Vector& weight, const Vector& bias, double eps) const;
   template <size_t N>
   std::array<Tensor, N> project(const Tensor& x, const std::array<const TrainMatrix*, N>& weights) const {
     std::array<Tensor, N> results;
@@ -45,7 +48,8 @@ class TrainContext {
   }
   Tensor rotate(const Tensor& x, int64_t heads, int64_t head_dim) const;
   Tensor attend(int64_t layer, const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v) const;
-  Tensor gated_silu(const Tensor& gate, const Tensor& up) const;
+  Tensor activate(Activation f, const Tensor& x) const;
+  Tensor gated(Activation f, const Tensor& gate, const Tensor& up) const;
   Tensor add(const Tensor& a, const Tensor& b) const { return a + b; }
   Tensor output_rows(const Tensor& x) const { return x; }
   template <class Body>

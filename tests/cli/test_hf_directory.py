@@ -133,8 +133,8 @@ HOSTILE_CONFIGS = {
     "a size out of range": (lambda c: c.update(hidden_size=2**50), "hidden_size"),
     "a size of another kind": (lambda c: c.update(vocab_size="many"), "vocab_size"),
     "a size that does not fit": (lambda c: c.update(intermediate_size=97), "97"),
-    "another activation": (lambda c: c.update(hidden_act="gelu"), "gelu"),
-    "biases": (lambda c: c.update(attention_bias=True), "attention_bias"),
+    "another activation": (lambda c: c.update(hidden_act="mish"), "mish"),
+    "biases that are not there": (lambda c: c.update(attention_bias=True), "q_proj.bias"),
     "scaled positions": (lambda c: c.update(rope_parameters={"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e4}), "yarn"),
     "an odd head": (lambda c: c.update(head_dim=15), "head"),
 }

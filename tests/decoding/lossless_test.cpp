@@ -4,7 +4,7 @@
 
 #include "decoding/generate.h"
 #include "support/adversarial_drafter.h"
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 namespace espalier {
 namespace {
@@ -44,7 +44,7 @@ void expect_same(const GenerateResult& plain, const GenerateResult& other) {
 class Lossless : public ::testing::TestWithParam<const char*> {};
 
 TEST_P(Lossless, TreesBatchesAndThreadsChangeNothing) {
-  const auto model = testing::load_tiny_llama({.attention = {GetParam()}}, WeightType::kBf16);
+  const auto model = testing::load_tiny_model({.attention = {GetParam()}}, WeightType::kBf16);
   const int64_t vocab = model->config().vocab_size;
   Workspace one(1), two(2);
   Generator alone(*model, nullptr, one), threaded(*model, nullptr, two);
@@ -77,7 +77,7 @@ TEST_P(Lossless, TreesBatchesAndThreadsChangeNothing) {
 }
 
 TEST_P(Lossless, ScoringGivesTheSameLogProbabilities) {
-  const auto model = testing::load_tiny_llama({.attention = {GetParam()}});
+  const auto model = testing::load_tiny_model({.attention = {GetParam()}});
   Workspace workspace(2);
   GenerateRequest request{.prompt = testing::random_tokens(9, model->config().vocab_size, 4)};
   request.options.max_tokens = 50;

@@ -8,12 +8,12 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 namespace espalier {
 namespace {
 
-using testing::load_tiny_llama;
+using testing::load_tiny_model;
 using testing::random_tokens;
 
 constexpr size_t kHash = 64;
@@ -43,7 +43,7 @@ std::string canonical(const SequenceState& state) {
 TEST(StateFile, ComesBackAsItWas) {
   for (const std::string spec : {"softmax", "window(group=8,sinks=2)", "lolcats(group=8)", "augmented(group=8)"}) {
     for (const int64_t length : {0, 1, 7, 8, 9, 16, 30}) {
-      const auto model = load_tiny_llama({.attention = {spec}});
+      const auto model = load_tiny_model({.attention = {spec}});
       const SavedState saved = some_state(*model, length);
       const std::string bytes = serialize_state(saved, binding_of(*model));
       const SavedState back = parse_state(bytes, binding_of(*model), *model, "x");
@@ -55,7 +55,7 @@ TEST(StateFile, ComesBackAsItWas) {
 }
 
 TEST(StateFile, EveryFlippedByteIsNoticed) {
-  const auto model = load_tiny_llama({.attention = {"window(group=8)"}});
+  const auto model = load_tiny_model({.attention = {"window(group=8)"}});
   const std::string bytes = serialize_state(some_state(*model, 3), binding_of(*model));
   for (size_t i = 0; i < bytes.size(); i += 1 + i / 64) {
     std::string damaged = bytes;
@@ -65,7 +65,7 @@ TEST(StateFile, EveryFlippedByteIsNoticed) {
 }
 
 TEST(StateFile, EveryTruncationIsNoticedEvenWithARightChecksum) {
-  const auto model = load_tiny_llama({.attention = {"lolcats(group=8)"}});
+  const auto model = load_tiny_model({.attention = {"lolcats(group=8)"}});
   const std::string whole = serialize_state(some_state(*model, 11), binding_of(*model));
   const std::string content = whole.substr(0, whole.size() - kHash);
   for (size_t size = 0; size < content.size(); size += 1 + size / 50) {
@@ -76,7 +76,7 @@ TEST(StateFile, EveryTruncationIsNoticedEvenWithARightChecksum) {
 }
 
 TEST(StateFile, HostileNumbersAreRefusedBeforeMemoryIsTaken) {
-  const auto model = load_tiny_llama({.attention = {"softmax"}});
+  const auto model = load_tiny_model({.attention = {"softmax"}});
   const StateBinding binding = binding_of(*model);
   const std::string whole = serialize_state(some_state(*model, 5), binding);
   const std::string content = whole.substr(0, whole.size() - kHash);
@@ -95,7 +95,7 @@ TEST(StateFile, HostileNumbersAreRefusedBeforeMemoryIsTaken) {
 }
 
 TEST(StateFile, BelongsToItsModelAlone) {
-  const auto model = load_tiny_llama({.attention = {"window(group=8)"}});
+  const auto model = load_tiny_model({.attention = {"window(group=8)"}});
   const StateBinding right = binding_of(*model);
   const std::string bytes = serialize_state(some_state(*model, 4), right);
   for (int field = 0; field < 4; ++field) {
@@ -109,7 +109,7 @@ TEST(StateFile, BelongsToItsModelAlone) {
 }
 
 TEST(StateFile, GoesOnAsIfNothingHadHappened) {
-  const auto model = load_tiny_llama({.attention = {"lolcats(group=8)"}});
+  const auto model = load_tiny_model({.attention = {"lolcats(group=8)"}});
   Workspace workspace(1);
   Generator generator(*model, nullptr, workspace);
   const std::vector<int32_t> prompt = random_tokens(9, 97, 5);

@@ -6,14 +6,14 @@
 
 #include "core/error.h"
 #include "evaluation/agreement.h"
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 namespace espalier {
 namespace {
 
-using testing::load_tiny_llama;
+using testing::load_tiny_model;
 using testing::random_tokens;
-using testing::TinyLlama;
+using testing::TinyModel;
 
 // log softmax of the logits after `tokens`, in plain f64 loops, from a fresh state.
 std::vector<double> log_probabilities(const Model& model, std::span<const int32_t> tokens, Workspace& workspace) {
@@ -41,7 +41,7 @@ constexpr double kTolerance = 1e-5;  // f32 log-probabilities against f64 sums
 
 TEST(Perplexity, EqualsPlainLoopsOverWindows) {
   for (const std::string spec : {"softmax", "window(group=8,sinks=2)"}) {
-    const auto model = load_tiny_llama({.attention = {spec}});
+    const auto model = load_tiny_model({.attention = {spec}});
     const std::vector<int32_t> tokens = random_tokens(70, 97, 5);
     Workspace workspace(2);
     const PerplexityResult result =
@@ -77,7 +77,7 @@ TEST(Perplexity, EqualsPlainLoopsOverWindows) {
 }
 
 TEST(Perplexity, IsTheSameForAnyNumberOfThreads) {
-  const auto model = load_tiny_llama({});
+  const auto model = load_tiny_model({});
   const std::vector<int32_t> tokens = random_tokens(90, 97, 6);
   Workspace one(1), three(3);
   const PerplexityOptions options{.windows = {.context = 40, .stride = 15}};
@@ -87,19 +87,19 @@ TEST(Perplexity, IsTheSameForAnyNumberOfThreads) {
 }
 
 TEST(Perplexity, RefusesTooShortATextAndBadOptions) {
-  const auto model = load_tiny_llama({});
+  const auto model = load_tiny_model({});
   Workspace workspace(1);
   EXPECT_THROW(perplexity(*model, random_tokens(1, 97, 1), {}, workspace), InvalidArgument);
   EXPECT_THROW(perplexity(*model, random_tokens(9, 97, 1), {.bucket = 0}, workspace), InvalidArgument);
 }
 
 TEST(Perplexity, FindsTheGroupOfAMixedModel) {
-  EXPECT_EQ(attention_group(*load_tiny_llama({})), 0);
-  EXPECT_EQ(attention_group(*load_tiny_llama({.attention = {"softmax", "window(group=8)"}})), 8);
+  EXPECT_EQ(attention_group(*load_tiny_model({})), 0);
+  EXPECT_EQ(attention_group(*load_tiny_model({.attention = {"softmax", "window(group=8)"}})), 8);
 }
 
 TEST(Agreement, EqualsPlainLoops) {
-  const auto teacher = load_tiny_llama({}), student = load_tiny_llama({.attention = {"window(group=8,sinks=1)"}});
+  const auto teacher = load_tiny_model({}), student = load_tiny_model({.attention = {"window(group=8,sinks=1)"}});
   const std::vector<int32_t> tokens = random_tokens(150, 97, 8);
   Workspace workspace(2);
   const AgreementResult result = agreement(*teacher, *student, tokens, {.context = 100}, workspace);
@@ -126,7 +126,7 @@ TEST(Agreement, EqualsPlainLoops) {
 }
 
 TEST(Agreement, OfAModelWithItselfIsPerfect) {
-  const auto model = load_tiny_llama({});
+  const auto model = load_tiny_model({});
   Workspace workspace(2);
   const AgreementResult result = agreement(*model, *model, random_tokens(80, 97, 2), {.context = 64}, workspace);
   EXPECT_EQ(result.kl, 0);
@@ -135,7 +135,7 @@ TEST(Agreement, OfAModelWithItselfIsPerfect) {
 }
 
 TEST(Agreement, RefusesTwoVocabularies) {
-  const auto a = load_tiny_llama({}), b = load_tiny_llama({.vocab_size = 50});
+  const auto a = load_tiny_model({}), b = load_tiny_model({.vocab_size = 50});
   Workspace workspace(1);
   EXPECT_THROW(agreement(*a, *b, random_tokens(20, 50, 1), {}, workspace), InvalidArgument);
 }

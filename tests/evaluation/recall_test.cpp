@@ -7,12 +7,12 @@
 #include "core/error.h"
 #include "core/tokenizer_data.h"
 #include "evaluation/step_times.h"
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 namespace espalier {
 namespace {
 
-using testing::load_tiny_llama;
+using testing::load_tiny_model;
 using testing::random_tokens;
 
 // Every byte is a token of its own.
@@ -117,7 +117,7 @@ TEST(Recall, AMemoryShorterThanTheGapAnswersNone) {
 }
 
 TEST(Recall, IsDeterministicAndRefusesTooShortATextOrBadOptions) {
-  const auto model = load_tiny_llama({.vocab_size = 256});
+  const auto model = load_tiny_model({.vocab_size = 256});
   const auto tokenizer = byte_tokenizer();
   Workspace one(1), two(2);
   const auto text = random_tokens(200, 256, 4);
@@ -132,7 +132,7 @@ TEST(Recall, IsDeterministicAndRefusesTooShortATextOrBadOptions) {
 }
 
 TEST(StepTimes, MeasureEverySizeThatTheTreeMayHave) {
-  const auto softmax = load_tiny_llama({});
+  const auto softmax = load_tiny_model({});
   Workspace workspace(2);
   const StepTimesOptions options{.prefill_tokens = 20, .decode_tokens = 2, .repeats = 1};
   const StepTimes times = measure_step_times(*softmax, options, workspace);
@@ -142,7 +142,7 @@ TEST(StepTimes, MeasureEverySizeThatTheTreeMayHave) {
   EXPECT_GT(times.bandwidth, 1e8);
   EXPECT_THROW(measure_step_times(*softmax, {.repeats = 0}, workspace), InvalidArgument);
   // A deep tree must not reach beyond what a folding state allows.
-  const auto folding = load_tiny_llama({.attention = {"lolcats(group=8)"}});
+  const auto folding = load_tiny_model({.attention = {"lolcats(group=8)"}});
   EXPECT_EQ(measure_step_times(*folding, options, workspace).verify_ms.size(), 7u);
 }
 

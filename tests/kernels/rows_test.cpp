@@ -77,6 +77,21 @@ TEST(Rows, RmsNorm) {
         1e-6);
 }
 
+TEST(Rows, LayerNorm) {
+  check(
+      [](const Kernels& k, Row& a, Row& b, Row& y, int64_t n) {
+        const std::vector<float> bias(static_cast<size_t>(n), 0.25f);
+        k.layer_norm(a.data(), b.data(), bias.data(), 1e-5, n, y.data());
+      },
+      [](const Row& a, const Row& b, int64_t i, int64_t n) {
+        double mean = 0, variance = 0;
+        for (int64_t j = 0; j < n; ++j) mean += a[j] / static_cast<double>(n);
+        for (int64_t j = 0; j < n; ++j) variance += (a[j] - mean) * (a[j] - mean) / static_cast<double>(n);
+        return (a[i] - mean) / std::sqrt(variance + 1e-5) * b[i] + 0.25;
+      },
+      1e-5);
+}
+
 TEST(Rows, AddScaleAndAddScaled) {
   check([](const Kernels& k, Row& a, Row& b, Row& y, int64_t n) { k.add(a.data(), b.data(), n, y.data()); },
         [](const Row& a, const Row& b, int64_t i, int64_t) { return double{a[i]} + b[i]; }, 1e-7);
@@ -90,11 +105,36 @@ TEST(Rows, AddScaleAndAddScaled) {
       [](const Row& a, const Row& b, int64_t i, int64_t) { return double{a[i]} * 1.3f + b[i]; }, 1e-7);
 }
 
-TEST(Rows, SiluMul) {
-  for (const float scale : {1.0f, 30.0f, 300.0f}) {  // exp over- and underflows
-    check([](const Kernels& k, Row& a, Row& b, Row& y, int64_t n) { k.silu_mul(a.data(), b.data(), n, y.data()); },
-          [](const Row& a, const Row& b, int64_t i, int64_t) { return a[i] / (1.0 + std::exp(-double{a[i]})) * b[i]; },
-          2e-6, scale);
+TEST(Rows, Activations) {
+  const std::pair<Activation, std::function<double(double)>> activations[] = {
+      {Activation::kSilu, [](double x) { return x / (1.0 + std::exp(-x)); }},
+      {Activation::kGelu, [](double x) { return x * std::erfc(-x / std::sqrt(2.0)) / 2; }},
+      {Activation::kGeluTanh,
+       [](double x) { return x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x))) / 2; }},
+      {Activation::kRelu, [](double x) { return std::max(x, 0.0); }},
+      {Activation::kReluSquared, [](double x) { return std::max(x, 0.0) * std::max(x, 0.0); }},
+  };
+  for (const auto& [f, exact] : activations) {
+    for (const float scale : {1.0f, 30.0f, 300.0f}) {  // exp over- and underflows
+      check([&](const Kernels& k, Row& a, Row&, Row& y, int64_t n) { k.activate(f, a.data(), n, y.data()); },
+            [&](const Row& a, const Row&, int64_t i, int64_t) { return exact(a[i]); }, 2e-6, scale);
+      check([&](const Kernels& k, Row& a, Row& b, Row& y,
+                int64_t n) { k.activate_mul(f, a.data(), b.data(), n, y.data()); },
+            [&](const Row& a, const Row& b, int64_t i, int64_t) { return exact(a[i]) * b[i]; }, 2e-6, scale);
+    }
+  }
+}
+
+TEST(Rows, GeluIsZeroWhereItVanishes) {
+  for (const Isa isa : supported_isas()) {
+    for (const Activation f : {Activation::kGelu, Activation::kGeluTanh}) {
+      const float x[3] = {-40.0f, 40.0f, 0.0f};
+      float y[3];
+      kernels_for(isa).activate(f, x, 3, y);
+      EXPECT_NEAR(y[0], 0.0f, 1e-6f);
+      EXPECT_EQ(y[1], 40.0f);
+      EXPECT_EQ(y[2], 0.0f);
+    }
   }
 }
 

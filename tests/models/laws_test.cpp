@@ -11,7 +11,7 @@
 
 #include "core/error.h"
 #include "examples/my_attention.h"
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 #include "support/trees.h"
 
 namespace espalier {
@@ -20,17 +20,18 @@ namespace {
 using testing::random_tokens;
 using testing::random_tree;
 using testing::TestTree;
-using testing::TinyLlama;
+using testing::TinyModel;
 
 struct Case {
   const char* attention;
   WeightType weights;
   Isa isa;
+  const char* family = "llama";
 };
 
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  std::string name = std::string(info.param.attention) + "_" + std::string(weight_type_name(info.param.weights)) + "_" +
-                     std::string(isa_name(info.param.isa));
+  std::string name = std::string(info.param.family) + "_" + std::string(info.param.attention) + "_" +
+                     std::string(weight_type_name(info.param.weights)) + "_" + std::string(isa_name(info.param.isa));
   for (char& c : name) {
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
   }
@@ -80,13 +81,22 @@ std::vector<Case> all_cases() {
       for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa});
     }
   }
+  // Families differ in all but the attention: some of each kind will do.
+  for (const char* attention : {"softmax", "augmented(group=8,taps=4)", "hybrid(group=8,sinks=2)"}) {
+    for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
+      for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa, "gpt2"});
+    }
+  }
   return cases;
 }
 
 class Laws : public ::testing::TestWithParam<Case> {
  protected:
   Laws()
-      : model_(testing::load_tiny_llama({.attention = {GetParam().attention}, .more_mechanisms = {my_attention()}},
+      : model_(testing::load_tiny_model({.family = GetParam().family,
+                                         .heads_kv = std::string(GetParam().family) == "llama" ? 1 : 3,
+                                         .attention = {GetParam().attention},
+                                         .more_mechanisms = {my_attention()}},
                                         GetParam().weights, &kernels_for(GetParam().isa))) {}
 
   SequenceState after(std::span<const int32_t> tokens, Workspace& workspace, int64_t chunk) const {
@@ -212,7 +222,7 @@ TEST(InstructionSets, AgreeBitForBit) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
       std::vector<float> scalar;
       for (const Isa isa : supported_isas()) {
-        const auto model = testing::load_tiny_llama({.attention = {attention}, .more_mechanisms = {my_attention()}},
+        const auto model = testing::load_tiny_model({.attention = {attention}, .more_mechanisms = {my_attention()}},
                                                     weights, &kernels_for(isa));
         Workspace workspace(1);
         SequenceState state = model->new_state();
@@ -227,7 +237,7 @@ TEST(InstructionSets, AgreeBitForBit) {
 
 TEST(StateSize, DoesNotGrowWhereTheMechanismPromisesIt) {
   for (const char* attention : kAttentions) {
-    const auto model = testing::load_tiny_llama({.attention = {attention}, .more_mechanisms = {my_attention()}});
+    const auto model = testing::load_tiny_model({.attention = {attention}, .more_mechanisms = {my_attention()}});
     Workspace workspace(1);
     SequenceState state = model->new_state();
     const std::vector<int32_t> tokens = random_tokens(700, model->config().vocab_size, 37);
@@ -276,7 +286,8 @@ class Matrix : public ::testing::Environment {
         if (!test.should_run()) continue;
         const std::string name = test.name();
         const Case& own = cases[static_cast<size_t>(t) % cases.size()];
-        Cell& cell = cells[{own.attention, name.substr(0, name.find('/'))}];
+        const std::string in_family = own.family == std::string("llama") ? "" : std::string(" in ") + own.family;
+        Cell& cell = cells[{own.attention + in_family, name.substr(0, name.find('/'))}];
         ++cell.cases;
         cell.failed += test.result()->Failed() ? 1 : 0;
         cell.seconds += static_cast<double>(test.result()->elapsed_time()) / 1e3;
@@ -300,7 +311,7 @@ const auto* const kMatrix = ::testing::AddGlobalTestEnvironment(new Matrix);
 
 TEST(Positions, EndWhereTheModelOrTheAttentionDoes) {
   const auto limit = [](std::vector<std::string> attention) {
-    return testing::load_tiny_llama({.max_positions = 20, .attention = std::move(attention)})->max_positions();
+    return testing::load_tiny_model({.max_positions = 20, .attention = std::move(attention)})->max_positions();
   };
   EXPECT_EQ(limit({"softmax"}), 20);
   EXPECT_EQ(limit({"linformer"}), 20);
@@ -311,7 +322,7 @@ TEST(Positions, EndWhereTheModelOrTheAttentionDoes) {
 }
 
 TEST(StepInput, IsChecked) {
-  const auto model = testing::load_tiny_llama({.max_positions = 20});
+  const auto model = testing::load_tiny_model({.max_positions = 20});
   Workspace workspace(1);
   StepOutput output;
   SequenceState state = model->new_state();

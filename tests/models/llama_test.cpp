@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 namespace espalier {
 namespace {
@@ -64,7 +64,7 @@ class PlainLlama {
     for (std::vector<double>& row : y) {
       double sum = 0.0;
       for (const double value : row) sum += value * value;
-      const double factor = 1.0 / std::sqrt(sum / static_cast<double>(row.size()) + files_.config.rms_norm_eps);
+      const double factor = 1.0 / std::sqrt(sum / static_cast<double>(row.size()) + files_.config.norm_eps);
       for (size_t i = 0; i < row.size(); ++i) row[i] *= factor * w[i];
     }
     return y;
@@ -122,8 +122,8 @@ class PlainLlama {
   const ModelFiles& files_;
 };
 
-double worst_difference(const testing::TinyLlama& shape, WeightType weights) {
-  const ModelFiles files = testing::make_tiny_llama(shape);
+double worst_difference(const testing::TinyModel& shape, WeightType weights) {
+  const ModelFiles files = testing::make_tiny_model(shape);
   const std::vector<int32_t> tokens = testing::random_tokens(37, shape.vocab_size, 2);
   const Matrix plain = PlainLlama(files).logits(tokens);
   const auto model = load_model(files, {.weights = weights});

@@ -12,7 +12,7 @@
 #include "checkpoint/adapter.h"
 #include "core/error.h"
 #include "core/file.h"
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 #include "support/tiny_run_train.h"
 
 namespace espalier {
@@ -60,7 +60,7 @@ double mean_loss(const std::vector<std::string>& lines, const std::string& stage
 
 // Perplexity by the step half, of the base under the adapter.
 double served_perplexity(const fs::path& adapter, const std::vector<int32_t>& tokens) {
-  ModelFiles files = testing::make_tiny_llama({});
+  ModelFiles files = testing::make_tiny_model({});
   apply_adapter(files, adapter);
   const auto model = load_model(files, {.weights = WeightType::kF32});
   Workspace workspace(1);
@@ -90,7 +90,7 @@ TEST(Linearize, LearnsAndWritesWhatWasTrained) {
     testing::write_text(folder.path() / "text.txt", 48 * 4, 1);  // two steps are an epoch: the same rows come again
     LinearizeOptions options = options_of(folder.path(), recipe, "run");
     options.held_out = {folder.path() / "held_out.txt"};
-    const LinearizeResult result = linearize(testing::make_tiny_llama({}), kTokenizer, options);
+    const LinearizeResult result = linearize(testing::make_tiny_model({}), kTokenizer, options);
     EXPECT_TRUE(result.finished);
     EXPECT_EQ(result.tokens, 96 * 40);
     const std::vector<std::string> lines = metrics(options.out);
@@ -115,7 +115,7 @@ TEST(Linearize, CrossEntropyLearnsTheText) {
   recipe.transfer.tokens = 0;
   recipe.distill.tokens = 96 * 30;
   const LinearizeResult result =
-      linearize(testing::make_tiny_llama({}), kTokenizer, options_of(folder.path(), recipe, "run"));
+      linearize(testing::make_tiny_model({}), kTokenizer, options_of(folder.path(), recipe, "run"));
   EXPECT_LT(result.perplexity_after, 0.7 * result.perplexity_before);
 }
 
@@ -125,16 +125,16 @@ TEST(Linearize, ResumesToTheSameLosses) {
     const TemporaryFolder folder;
     const Recipe recipe = testing::tiny_recipe("lolcats(group=8,taps=4)");
     const LinearizeOptions whole = options_of(folder.path(), recipe, "whole");
-    const LinearizeResult expected = linearize(testing::make_tiny_llama({}), kTokenizer, whole);
+    const LinearizeResult expected = linearize(testing::make_tiny_model({}), kTokenizer, whole);
     LinearizeOptions parts = options_of(folder.path(), recipe, "parts");
     int steps = 0;
     parts.stop = [&] { return ++steps == stop_after; };
-    EXPECT_FALSE(linearize(testing::make_tiny_llama({}), kTokenizer, parts).finished);
+    EXPECT_FALSE(linearize(testing::make_tiny_model({}), kTokenizer, parts).finished);
     EXPECT_EQ(steps, stop_after);
     EXPECT_FALSE(fs::exists(parts.out / "adapter.json"));
     parts.stop = nullptr;
     parts.resume = true;
-    const LinearizeResult result = linearize(testing::make_tiny_llama({}), kTokenizer, parts);
+    const LinearizeResult result = linearize(testing::make_tiny_model({}), kTokenizer, parts);
     EXPECT_EQ(metrics(whole.out), metrics(parts.out)) << stop_after;
     EXPECT_EQ(result.perplexity_after, expected.perplexity_after);
     EXPECT_EQ(result.perplexity_before, expected.perplexity_before);
@@ -156,7 +156,7 @@ TEST(LinearizeDeathTest, SurvivesAKill) {
       if (++steps == 7) std::raise(SIGKILL);
       return false;
     };
-    linearize(testing::make_tiny_llama({}), kTokenizer, options);
+    linearize(testing::make_tiny_model({}), kTokenizer, options);
   };
   fs::remove_all(folder);
   fs::create_directories(folder);
@@ -164,8 +164,8 @@ TEST(LinearizeDeathTest, SurvivesAKill) {
   EXPECT_EQ(metrics(folder / "run").size(), 7u);
   LinearizeOptions options = options_of(folder, recipe, "run");
   options.resume = true;
-  EXPECT_TRUE(linearize(testing::make_tiny_llama({}), kTokenizer, options).finished);
-  linearize(testing::make_tiny_llama({}), kTokenizer, options_of(folder, recipe, "whole"));
+  EXPECT_TRUE(linearize(testing::make_tiny_model({}), kTokenizer, options).finished);
+  linearize(testing::make_tiny_model({}), kTokenizer, options_of(folder, recipe, "whole"));
   EXPECT_EQ(metrics(folder / "whole"), metrics(folder / "run"));
   fs::remove_all(folder);
 }
@@ -175,30 +175,30 @@ TEST(Linearize, RefusesWhatDoesNotFit) {
   const Recipe recipe = testing::tiny_recipe("lolcats(group=8,taps=4)");
   LinearizeOptions options = options_of(folder.path(), recipe, "run");
   options.stop = [] { return true; };
-  linearize(testing::make_tiny_llama({}), kTokenizer, options);
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);  // without resume
+  linearize(testing::make_tiny_model({}), kTokenizer, options);
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), InvalidArgument);  // without resume
   options.resume = true;
   options.recipe.distill.rates.weight *= 2;
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);  // another recipe
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), InvalidArgument);  // another recipe
   options.recipe = recipe;
   testing::write_text(folder.path() / "text.txt", 4000, 2);
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);  // another text
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), InvalidArgument);  // another text
   testing::write_text(folder.path() / "text.txt", 4000, 1);
   const std::string checkpoint = read_text_file(options.out / "checkpoint.safetensors");
   write_file(options.out / "checkpoint.safetensors", std::string_view(checkpoint).substr(0, checkpoint.size() / 2));
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), CorruptFile);
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), CorruptFile);
   options = options_of(folder.path(), recipe, "other");
   options.recipe.attention = "nonsense";
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), InvalidArgument);
   options.recipe = recipe;
   options.recipe.context = 5000;  // the model has 4096 positions
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), InvalidArgument);
   options.recipe = recipe;
   options.data = {folder.path() / "nothing.txt"};
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), InvalidArgument);
   write_file(folder.path() / "short.txt", "a few words");
   options.data = {folder.path() / "short.txt"};
-  EXPECT_THROW(linearize(testing::make_tiny_llama({}), kTokenizer, options), InvalidArgument);
+  EXPECT_THROW(linearize(testing::make_tiny_model({}), kTokenizer, options), InvalidArgument);
   EXPECT_FALSE(fs::exists(folder.path() / "other"));
 }
 

@@ -7,13 +7,13 @@
 
 #include <cmath>
 
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 namespace espalier {
 namespace {
 
 Student tiny_student(Trained trained) {
-  Student model(testing::make_tiny_llama({}),
+  Student model(testing::make_tiny_model({}),
                 {.attention = "lolcats(group=8,taps=4)", .trained = trained, .lora_rank = 4, .lora_rank_mlp = 2});
   at::manual_seed(11);
   const at::NoGradGuard no_grad;
@@ -60,14 +60,10 @@ TEST(Distill, EqualsAutogradThroughWholeLogits) {
       const auto plain = gradients(model, [&] {
         TrainContext student(model.config(), model.student_attention(), 3, 70);
         TrainContext teacher(model.config(), model.teacher_attention(), 3, 70);
-        const at::Tensor log_p =
-            llama_forward(student, model.config(), model.student(), tokens).log_softmax(-1).view({3, 70, 97});
+        const at::Tensor log_p = model.student().logits(student, tokens).log_softmax(-1).view({3, 70, 97});
         at::Tensor loss;
         if (kind == DistillLoss::kKl) {
-          const at::Tensor log_t = llama_forward(teacher, model.config(), model.teacher(), tokens)
-                                       .detach()
-                                       .log_softmax(-1)
-                                       .view({3, 70, 97});
+          const at::Tensor log_t = model.teacher().logits(teacher, tokens).detach().log_softmax(-1).view({3, 70, 97});
           loss = (log_t.exp() * (log_t - log_p)).sum(-1).mean();
         } else {
           loss = -log_p.narrow(1, 0, 69).gather(2, tokens.narrow(1, 1, 69).unsqueeze(-1)).mean();
@@ -89,17 +85,16 @@ TEST(Transfer, EqualsAutogradOfTheDefinition) {
   const auto plain = gradients(model, [&] {
     TrainContext student(model.config(), model.student_attention(), 2, 50);
     TrainContext teacher(model.config(), model.teacher_attention(), 2, 50);
-    at::Tensor x = teacher.embed(model.teacher().embed, tokens), sum = at::zeros({});
-    for (size_t l = 0; l < model.teacher().layers.size(); ++l) {
-      const int64_t index = static_cast<int64_t>(l);
-      const at::Tensor y_t = llama_attention(teacher, model.config(), model.teacher().layers[l], index, x).detach();
-      const at::Tensor y_s = llama_attention(student, model.config(), model.student().layers[l], index, x);
+    at::Tensor x = model.teacher().embed(teacher, tokens), sum = at::zeros({});
+    for (int64_t l = 0; l < model.teacher().layers(); ++l) {
+      const at::Tensor y_t = model.teacher().attention(teacher, l, x).detach();
+      const at::Tensor y_s = model.student().attention(student, l, x);
       sum = sum + at::mean((y_s - y_t) * (y_s - y_t)) / at::mean(y_t * y_t);
       x = (x + y_t).detach();
-      x = (x + llama_mlp(teacher, model.config(), model.teacher().layers[l], x)).detach();
+      x = (x + model.teacher().mlp(teacher, l, x)).detach();
     }
     sum.backward();
-    expected = sum.item<double>() / static_cast<double>(model.teacher().layers.size());
+    expected = sum.item<double>() / static_cast<double>(model.teacher().layers());
   });
   EXPECT_NEAR(got, expected, 1e-5 * expected);
   expect_near(fast, plain);
@@ -111,8 +106,7 @@ TEST(HeldOut, EqualsTheMeanOverNextTokens) {
   const HeldOutLoss loss = held_out_loss(model, true, rows);
   const at::NoGradGuard no_grad;
   TrainContext context(model.config(), model.student_attention(), 2, 150);
-  const at::Tensor log_p =
-      llama_forward(context, model.config(), model.student(), rows).log_softmax(-1).view({2, 150, 97});
+  const at::Tensor log_p = model.student().logits(context, rows).log_softmax(-1).view({2, 150, 97});
   const double expected =
       -log_p.narrow(1, 0, 149).gather(2, rows.narrow(1, 1, 149).unsqueeze(-1)).mean().item<double>();
   EXPECT_EQ(loss.tokens, 298);

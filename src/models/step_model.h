@@ -1,22 +1,29 @@
-#include "models/llama_step.h"
+// A decoder of any family at inference. `Family` names its text for all contexts:
+//   template <class Context> using Weights
+//   static Weights<Context> load<Context>(Loader&, const ModelConfig&)
+//   and the parts that models/decoder.h puts together
+#pragma once
 
-#include "core/error.h"
-#include "models/llama.h"
+#include <memory>
+#include <vector>
+
+#include "models/decoder.h"
+#include "models/model.h"
 #include "models/step_context.h"
 #include "models/step_loader.h"
 #include "models/step_rows.h"
 
 namespace espalier {
-namespace {
 
-class LlamaStep : public Model {
+template <class Family>
+class StepModel : public Model {
  public:
-  LlamaStep(const ModelFiles& files, const LoadOptions& options)
+  StepModel(const ModelFiles& files, const LoadOptions& options)
       : config_(files.config), kernels_(options.kernels ? *options.kernels : best_kernels()) {
     if (!options.attention.empty()) config_.set_attention(options.attention);
     mechanisms_ = load_mechanisms(config_, *files.tensors, options.more_mechanisms);
     StepLoader loader(*files.tensors, options.weights);
-    weights_ = load_llama<StepContext>(loader, config_);
+    weights_ = Family::template load<StepContext>(loader, config_);
     weight_bytes_ = loader.bytes();
     parameters_ = loader.parameters();
   }
@@ -32,7 +39,7 @@ class LlamaStep : public Model {
     const FloatEnvironment environment;
     workspace.arena.reset();
     StepContext context(kernels_, workspace, mechanisms_, config_, rows, output.pending);
-    const Rows logits = llama_forward(context, config_, weights_, std::span<const int32_t>(rows.tokens));
+    const Rows logits = decoder_logits<Family>(context, config_, weights_, std::span<const int32_t>(rows.tokens));
     for (size_t i = 0; i < rows.wanted.size(); ++i) {
       output.logit_rows[static_cast<size_t>(rows.wanted[i])] = logits.row(static_cast<int64_t>(i));
     }
@@ -42,14 +49,13 @@ class LlamaStep : public Model {
   ModelConfig config_;
   const Kernels& kernels_;
   std::vector<std::unique_ptr<Mechanism>> mechanisms_;
-  LlamaWeights<StepContext> weights_;
+  typename Family::template Weights<StepContext> weights_;
   int64_t weight_bytes_ = 0, parameters_ = 0;
 };
 
-}  // namespace
-
-std::unique_ptr<Model> load_llama_step(const ModelFiles& files, const LoadOptions& options) {
-  return std::make_unique<LlamaStep>(files, options);
+template <class Family>
+std::unique_ptr<Model> load_step_model(const ModelFiles& files, const LoadOptions& options) {
+  return std::make_unique<StepModel<Family>>(files, options);
 }
 
 }  // namespace espalier

@@ -1,4 +1,4 @@
-// Small random LLaMA models in memory: what the laws are tried on.
+// Small random models of any family in memory: what the laws are tried on.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,8 @@
 
 namespace espalier::testing {
 
-struct TinyLlama {
+struct TinyModel {
+  std::string family = "llama";
   int64_t vocab_size = 97;
   int64_t hidden_size = 48;
   int64_t intermediate_size = 80;
@@ -26,8 +27,8 @@ struct TinyLlama {
   std::vector<MechanismEntry> more_mechanisms = {};
 };
 
-ModelFiles make_tiny_llama(const TinyLlama& shape);
-std::unique_ptr<Model> load_tiny_llama(const TinyLlama& shape, WeightType weights = WeightType::kF32,
+ModelFiles make_tiny_model(const TinyModel& shape);
+std::unique_ptr<Model> load_tiny_model(const TinyModel& shape, WeightType weights = WeightType::kF32,
                                        const Kernels* kernels = nullptr);
 
 // `count` random ids below `vocab_size`.

@@ -1,17 +1,37 @@
-#include "support/tiny_llama.h"
+#include "support/tiny_model.h"
 
 #include <cmath>
 
 #include "core/rng.h"
+#include "models/gpt2.h"
+#include "models/llama.h"
 #include "models/step_loader.h"
 
 namespace espalier::testing {
 namespace {
 
-class Builder {
- public:
-  explicit Builder(uint64_t seed) : random_(seed) {}
+// A Context and a Loader that make the tensors which a family's text asks for.
+struct RandomContext {
+  using Matrix = bool;
+  using Vector = bool;
+  using Tensor = bool;
+  using Tokens = bool;
+};
 
+class RandomLoader {
+ public:
+  explicit RandomLoader(uint64_t seed) : random_(seed) {}
+
+  bool matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias = false) {
+    const bool table = outputs_are_looked_up(name);
+    normal(name + ".weight", {outputs, inputs}, table ? 1.0f : 1.5f / std::sqrt(static_cast<float>(inputs)));
+    if (bias) normal(name + ".bias", {outputs}, 0.3f);
+    return true;
+  }
+  bool vector(const std::string& name, int64_t n) {
+    normal(name, {n}, 0.1f, name.ends_with("bias") ? 0.0f : 1.0f);
+    return true;
+  }
   void normal(const std::string& name, const std::vector<int64_t>& shape, float scale, float mean = 0.0f) {
     int64_t elements = 1;
     for (const int64_t extent : shape) elements *= extent;
@@ -23,26 +43,42 @@ class Builder {
   std::shared_ptr<MemoryTensorSource> tensors() const { return tensors_; }
 
  private:
+  static bool outputs_are_looked_up(const std::string& name) {
+    for (const char* table : {"embed_tokens", "wte", "wpe"}) {
+      if (name.ends_with(table)) return true;
+    }
+    return false;
+  }
   Random random_;
   std::shared_ptr<MemoryTensorSource> tensors_ = std::make_shared<MemoryTensorSource>();
 };
 
-void add_mechanism_parameters(Builder& builder, const ModelConfig& config, int64_t layer, const std::string& prefix,
+void add_mechanism_parameters(RandomLoader& loader, const ModelConfig& config, int64_t layer,
                               const std::vector<MechanismEntry>& more) {
   const auto mechanism =
       make_mechanism(AttentionSpec::parse(config.attention[layer]), attention_shape(config, layer), more);
   for (const ParameterInfo& parameter : mechanism->parameters()) {
     const float scale = parameter.feature ? 1.0f / std::sqrt(static_cast<float>(config.head_dim)) : 0.3f;
-    builder.normal(prefix + "self_attn." + parameter.name, parameter.shape, scale);
+    loader.normal(parameter_name(parameter, layer), parameter.shape, scale);
+  }
+}
+
+// What a family's files say of it.
+void set_family(ModelConfig& config, const std::string& family) {
+  config.family = family;
+  if (family == "gpt2") {
+    config.learned_positions = true;
+    config.attention_bias = config.mlp_bias = true;
+    config.activation = Activation::kGeluTanh;
   }
 }
 
 }  // namespace
 
-ModelFiles make_tiny_llama(const TinyLlama& shape) {
+ModelFiles make_tiny_model(const TinyModel& shape) {
   ModelFiles files;
   ModelConfig& config = files.config;
-  config.family = "llama";
+  set_family(config, shape.family);
   config.vocab_size = shape.vocab_size;
   config.hidden_size = shape.hidden_size;
   config.intermediate_size = shape.intermediate_size;
@@ -56,31 +92,16 @@ ModelFiles make_tiny_llama(const TinyLlama& shape) {
     config.attention.push_back(shape.attention[static_cast<size_t>(l) % shape.attention.size()]);
   }
 
-  Builder builder(shape.seed);
-  const int64_t d = shape.hidden_size, q = shape.heads * shape.head_dim, kv = shape.heads_kv * shape.head_dim;
-  const auto scale = [](int64_t inputs) { return 1.5f / std::sqrt(static_cast<float>(inputs)); };
-  builder.normal("model.embed_tokens.weight", {shape.vocab_size, d}, 1.0f);
-  for (int64_t l = 0; l < shape.layers; ++l) {
-    const std::string prefix = "model.layers." + std::to_string(l) + ".";
-    builder.normal(prefix + "input_layernorm.weight", {d}, 0.1f, 1.0f);
-    builder.normal(prefix + "post_attention_layernorm.weight", {d}, 0.1f, 1.0f);
-    builder.normal(prefix + "self_attn.q_proj.weight", {q, d}, scale(d));
-    builder.normal(prefix + "self_attn.k_proj.weight", {kv, d}, scale(d));
-    builder.normal(prefix + "self_attn.v_proj.weight", {kv, d}, scale(d));
-    builder.normal(prefix + "self_attn.o_proj.weight", {d, q}, scale(q));
-    builder.normal(prefix + "mlp.gate_proj.weight", {shape.intermediate_size, d}, scale(d));
-    builder.normal(prefix + "mlp.up_proj.weight", {shape.intermediate_size, d}, scale(d));
-    builder.normal(prefix + "mlp.down_proj.weight", {d, shape.intermediate_size}, scale(shape.intermediate_size));
-    add_mechanism_parameters(builder, config, l, prefix, shape.more_mechanisms);
-  }
-  builder.normal("model.norm.weight", {d}, 0.1f, 1.0f);
-  if (!shape.tied) builder.normal("lm_head.weight", {shape.vocab_size, d}, scale(d));
-  files.tensors = builder.tensors();
+  RandomLoader loader(shape.seed);
+  if (shape.family == "llama") Llama::load<RandomContext>(loader, config);
+  if (shape.family == "gpt2") Gpt2::load<RandomContext>(loader, config);
+  for (int64_t l = 0; l < shape.layers; ++l) add_mechanism_parameters(loader, config, l, shape.more_mechanisms);
+  files.tensors = loader.tensors();
   return files;
 }
 
-std::unique_ptr<Model> load_tiny_llama(const TinyLlama& shape, WeightType weights, const Kernels* kernels) {
-  return load_model(make_tiny_llama(shape),
+std::unique_ptr<Model> load_tiny_model(const TinyModel& shape, WeightType weights, const Kernels* kernels) {
+  return load_model(make_tiny_model(shape),
                     {.weights = weights, .kernels = kernels, .more_mechanisms = shape.more_mechanisms});
 }
 

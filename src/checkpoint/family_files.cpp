@@ -1,0 +1,118 @@
+#include "checkpoint/family_files.h"
+
+#include "core/error.h"
+
+namespace espalier {
+namespace {
+
+struct FamilyFiles {
+  std::string_view model_type;
+  ModelConfig (*read_config)(const ConfigJson& json);
+  // Null: tensors are named as they are.
+  std::shared_ptr<const TensorSource> (*view)(std::shared_ptr<const TensorSource> tensors, const ModelConfig& config);
+};
+constexpr FamilyFiles kFamilies[] = {
+    {"llama", read_llama_config, nullptr},
+    {"gpt2", read_gpt2_config, view_gpt2_tensors},
+};
+
+// "espalier": {"attention": SPEC or one for each layer}: a linearized model that was saved whole.
+void read_attention(const nlohmann::json& json, ModelConfig& config) {
+  config.attention.assign(static_cast<size_t>(config.num_hidden_layers), "softmax");
+  const auto own = json.find("espalier");
+  if (own == json.end() || !own->is_object() || !own->contains("attention")) return;
+  const nlohmann::json& attention = (*own)["attention"];
+  config.attention_trained = true;
+  if (attention.is_string()) {
+    config.attention.assign(config.attention.size(), attention.get<std::string>());
+    return;
+  }
+  try {
+    config.attention = attention.get<std::vector<std::string>>();
+  } catch (const nlohmann::json::exception&) {
+    throw CorruptFile(error_text("config.json: attention", "a SPEC, or a list", attention.dump().substr(0, 60)));
+  }
+}
+
+}  // namespace
+
+bool ConfigJson::has(const char* key) const {
+  const auto it = json_.find(key);
+  return it != json_.end() && !it->is_null();
+}
+
+template <class T>
+T ConfigJson::field(const char* key, T fallback) const {
+  if (!has(key)) return fallback;
+  try {
+    return json_.at(key).get<T>();
+  } catch (const nlohmann::json::exception&) {
+    throw CorruptFile(error_text(where(key), "another kind of value", json_.at(key).dump().substr(0, 60)));
+  }
+}
+
+bool ConfigJson::flag(const char* key, bool fallback) const {
+  return field<bool>(key, fallback);
+}
+
+double ConfigJson::number(const char* key, double fallback) const {
+  return field<double>(key, fallback);
+}
+
+std::string ConfigJson::text(const char* key, const std::string& fallback) const {
+  return field<std::string>(key, fallback);
+}
+
+int64_t ConfigJson::size(const char* key, int64_t fallback, int64_t limit) const {
+  const int64_t value = field<int64_t>(key, fallback);
+  if (value < 1 || value > limit) {
+    throw CorruptFile(error_text(where(key), "[1, " + std::to_string(limit) + "]", std::to_string(value)));
+  }
+  return value;
+}
+
+void ConfigJson::require(bool condition, const char* key, const std::string& expected, const std::string& got) const {
+  if (!condition) throw NotSupported(error_text(where(key), expected, got));
+}
+
+void ConfigJson::require_flag(const char* key, bool expected) const {
+  const auto name = [](bool value) { return value ? "true" : "false"; };
+  require(flag(key, expected) == expected, key, name(expected), name(!expected));
+}
+
+Activation ConfigJson::activation(const char* key, const std::string& fallback) const {
+  return activation_by_name(text(key, fallback), where(key));
+}
+
+ConfigJson ConfigJson::object(const char* key) const {
+  if (!json_.at(key).is_object()) {
+    throw CorruptFile(error_text(where(key), "an object", json_.at(key).dump().substr(0, 60)));
+  }
+  return ConfigJson(json_.at(key), where(key) + ".");
+}
+
+ModelConfig read_model_config(const nlohmann::json& json) {
+  const ConfigJson fields(json);
+  const std::string family = fields.text("model_type", "");
+  std::string known;
+  for (const FamilyFiles& own : kFamilies) {
+    if (own.model_type == family) {
+      ModelConfig config = own.read_config(fields);
+      config.family = family;
+      read_attention(json, config);
+      return config;
+    }
+    known += (known.empty() ? "" : ", ") + std::string(own.model_type);
+  }
+  throw NotSupported(error_text(fields.where("model_type"), "a family out of " + known, "'" + family + "'"));
+}
+
+std::shared_ptr<const TensorSource> view_model_tensors(std::shared_ptr<const TensorSource> tensors,
+                                                       const ModelConfig& config) {
+  for (const FamilyFiles& own : kFamilies) {
+    if (own.model_type == config.family && own.view) return own.view(std::move(tensors), config);
+  }
+  return tensors;
+}
+
+}  // namespace espalier

@@ -1,0 +1,61 @@
+#include "checkpoint/tensor_views.h"
+
+#include <algorithm>
+
+#include "core/error.h"
+
+namespace espalier {
+
+TensorViews::TensorViews(std::shared_ptr<const TensorSource> base, const std::map<std::string, TensorView>& views)
+    : base_(std::move(base)) {
+  for (const auto& [name, view] : views) {
+    const TensorInfo* stored = base_->find(view.stored);
+    if (!stored) continue;
+    TensorInfo info = *stored;
+    if (view.transposed && info.shape.size() == 2) std::swap(info.shape[0], info.shape[1]);
+    if ((view.transposed && info.shape.size() != 2) || info.shape.empty() || info.shape[0] % view.parts != 0) {
+      throw CorruptFile(error_text(base_->where() + ": tensor " + view.stored,
+                                   std::string(view.transposed ? "a matrix" : "a vector or matrix") + " in " +
+                                       std::to_string(view.parts) + " equal parts",
+                                   std::to_string(info.shape.empty() ? 0 : info.shape[0])));
+    }
+    info.shape[0] /= view.parts;
+    entries_[name] = {view, info};
+    viewed_[view.stored] = 1;
+  }
+}
+
+std::vector<std::string> TensorViews::names() const {
+  std::vector<std::string> all;
+  for (const std::string& name : base_->names()) {
+    if (!viewed_.contains(name)) all.push_back(name);
+  }
+  for (const auto& [name, entry] : entries_) all.push_back(name);
+  std::sort(all.begin(), all.end());
+  return all;
+}
+
+const TensorInfo* TensorViews::find(std::string_view name) const {
+  const auto entry = entries_.find(name);
+  if (entry != entries_.end()) return &entry->second.info;
+  return viewed_.contains(name) ? nullptr : base_->find(name);
+}
+
+void TensorViews::read(std::string_view name, float* out) const {
+  const auto entry = entries_.find(name);
+  if (entry == entries_.end()) return base_->read(name, out);
+  const TensorView& view = entry->second.view;
+  const int64_t own = entry->second.info.elements(), outputs = entry->second.info.shape[0];
+  std::vector<float> all(static_cast<size_t>(own * view.parts));
+  base_->read(view.stored, all.data());
+  if (!view.transposed) {
+    std::copy_n(all.data() + view.part * own, own, out);
+    return;
+  }
+  const int64_t inputs = own / std::max<int64_t>(1, outputs);
+  for (int64_t i = 0; i < inputs; ++i) {
+    for (int64_t o = 0; o < outputs; ++o) out[o * inputs + i] = all[(i * view.parts + view.part) * outputs + o];
+  }
+}
+
+}  // namespace espalier

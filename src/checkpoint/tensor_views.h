@@ -1,0 +1,40 @@
+// Tensors under other names, transposed, or in parts: how a family's checkpoint becomes linear layers [out, in] that
+// each have a name of their own, which adapters can then change like any other.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+
+#include "checkpoint/tensor_source.h"
+
+namespace espalier {
+
+struct TensorView {
+  std::string stored;  // its name in the file
+  bool transposed = false;
+  int64_t part = 0, parts = 1;  // which of how many equal parts, cut along the outermost extent after transposing
+};
+
+class TensorViews : public TensorSource {
+ public:
+  // Tensors that no view names keep their own. Throws CorruptFile when a view does not fit what is stored; views of
+  // missing tensors are missing.
+  TensorViews(std::shared_ptr<const TensorSource> base, const std::map<std::string, TensorView>& views);
+
+  std::vector<std::string> names() const override;
+  const TensorInfo* find(std::string_view name) const override;
+  void read(std::string_view name, float* out) const override;
+  std::string where() const override { return base_->where(); }
+
+ private:
+  struct Entry {
+    TensorView view;
+    TensorInfo info;
+  };
+  std::shared_ptr<const TensorSource> base_;
+  std::map<std::string, Entry, std::less<>> entries_;
+  std::map<std::string, int, std::less<>> viewed_;  // stored names that views have taken
+};
+
+}  // namespace espalier

@@ -1,0 +1,40 @@
+// What a Context offers to a model's text, which is written once for both halves: StepContext runs it on arena memory
+// with packed weights, TrainContext on tensors with gradients.
+//   Tensor [R, features], Matrix (a linear layer: weight and bias), Vector (a norm's weight or bias), Tokens
+//   embed(Matrix, Tokens)               [R] -> [R, d]
+//   add_positions(Tensor, Matrix)       + the table's row of each row's position
+//   rms_norm(Tensor, Vector, eps), layer_norm(Tensor, weight, bias, eps)
+//   project(Tensor, {Matrix…})          [R, in] -> one [R, out] for each matrix, in one pass over the rows
+//   rotate(Tensor, heads, head_dim)     rotary embedding, halves layout, at the rows' positions
+//   attend(layer, h, q, k, v)           [R, d], [R, H*D], [R, Hk*D] x 2 -> [R, H*D]: the layer's mechanism; h is what
+//   q,
+//                                       k and v were projected from
+//   activate(f, x), gated(f, gate, up)  f(x), f(gate) * up
+//   add(Tensor, Tensor)                 residual
+//   layer(Tensor, body)                 runs body(x) -> x; where a Context manages memory
+//   output_rows(Tensor)                 the rows whose logits are wanted
+// Results may take the place of an operand in memory: a model uses each tensor once, except a layer's input and what a
+// norm gave.
+//
+// A Loader reads the weights: matrix(name, outputs, inputs, bias) -> Matrix: "name.weight" [outputs, inputs] and, if
+// it has one, "name.bias"; vector(name, n) -> Vector.
+#pragma once
+
+#include <array>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "checkpoint/model_files.h"
+
+namespace espalier {
+
+// A linear layer of a model's layer: name.weight [outputs, inputs] and, if it has one, name.bias.
+struct LinearLayer {
+  std::string name;
+  int64_t outputs, inputs;
+  bool bias = false;
+  bool mlp = false;  // of the MLP, else of the attention
+};
+
+}  // namespace espalier

@@ -1,0 +1,96 @@
+#include "training/train_model.h"
+
+#include <ATen/ATen.h>
+
+#include "core/error.h"
+#include "models/decoder.h"
+#include "models/gpt2.h"
+#include "models/llama.h"
+
+namespace espalier {
+namespace {
+
+class TensorLoader {
+ public:
+  explicit TensorLoader(const TensorSource& tensors) : tensors_(tensors) {}
+  TrainMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias = false) {
+    TrainMatrix matrix{.weight = read(name + ".weight", {outputs, inputs})};
+    if (bias) matrix.bias = read(name + ".bias", {outputs});
+    return matrix;
+  }
+  at::Tensor vector(const std::string& name, int64_t n) { return read(name, {n}); }
+
+ private:
+  at::Tensor read(const std::string& name, const std::vector<int64_t>& shape) {
+    const std::vector<float> values = tensors_.read_checked(name, shape);
+    return at::from_blob(const_cast<float*>(values.data()), shape, at::kFloat).clone();
+  }
+  const TensorSource& tensors_;
+};
+
+template <class Family>
+class TrainDecoder : public TrainModel {
+ public:
+  explicit TrainDecoder(const ModelFiles& files) : config_(files.config) {
+    TensorLoader loader(*files.tensors);
+    weights_ = Family::template load<TrainContext>(loader, config_);
+  }
+
+  int64_t layers() const override { return static_cast<int64_t>(weights_.layers.size()); }
+  at::Tensor embed(TrainContext& context, const at::Tensor& tokens) const override {
+    return Family::embed(context, config_, weights_, tokens);
+  }
+  at::Tensor attention(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
+    return Family::attention(context, config_, weights_.layers[static_cast<size_t>(layer)], layer, x);
+  }
+  at::Tensor mlp(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
+    return Family::mlp(context, config_, weights_.layers[static_cast<size_t>(layer)], x);
+  }
+  std::array<at::Tensor, 4> projections(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
+    return Family::projections(context, config_, weights_.layers[static_cast<size_t>(layer)], x);
+  }
+  at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const override {
+    return decoder_hidden<Family>(context, config_, weights_, tokens);
+  }
+  const at::Tensor& head() const override { return head_of<TrainContext>(weights_).weight; }
+
+  void each_matrix(const std::function<void(TrainMatrix&, const LinearLayer&)>& body) override {
+    for (int64_t l = 0; l < layers(); ++l) {
+      Family::each_matrix(weights_.layers[static_cast<size_t>(l)], config_, l, body);
+    }
+  }
+  std::unique_ptr<TrainModel> clone() const override { return std::make_unique<TrainDecoder>(*this); }
+
+ private:
+  ModelConfig config_;
+  typename Family::template Weights<TrainContext> weights_;
+};
+
+template <class Family>
+std::unique_ptr<TrainModel> load(const ModelFiles& files) {
+  return std::make_unique<TrainDecoder<Family>>(files);
+}
+
+struct TrainFamily {
+  std::string_view name;
+  std::unique_ptr<TrainModel> (*load)(const ModelFiles& files);
+};
+constexpr TrainFamily kFamilies[] = {
+    {"llama", load<Llama>},
+    {"gpt2", load<Gpt2>},
+};
+
+}  // namespace
+
+at::Tensor TrainModel::logits(TrainContext& context, const at::Tensor& tokens) const {
+  return at::linear(hidden(context, tokens), head());
+}
+
+std::unique_ptr<TrainModel> load_train_model(const ModelFiles& files) {
+  for (const TrainFamily& family : kFamilies) {
+    if (family.name == files.config.family) return family.load(files);
+  }
+  throw NotSupported(error_text("model", "a family that can be trained", "'" + files.config.family + "'"));
+}
+
+}  // namespace espalier

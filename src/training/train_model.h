@@ -1,0 +1,41 @@
+// A decoder of any family at training: its text (src/models) on tensors with gradients.
+#pragma once
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "checkpoint/model_files.h"
+#include "models/context.h"
+#include "training/train_context.h"
+
+namespace espalier {
+
+class TrainModel {
+ public:
+  virtual ~TrainModel() = default;
+
+  virtual int64_t layers() const = 0;
+  virtual at::Tensor embed(TrainContext& context, const at::Tensor& tokens) const = 0;  // [B, T] -> [B * T, d]
+  // What a layer's attention and MLP add to the residual stream x [B * T, d].
+  virtual at::Tensor attention(TrainContext& context, int64_t layer, const at::Tensor& x) const = 0;
+  virtual at::Tensor mlp(TrainContext& context, int64_t layer, const at::Tensor& x) const = 0;
+  // What a layer's mechanism takes: the normed rows, q, k, v.
+  virtual std::array<at::Tensor, 4> projections(TrainContext& context, int64_t layer, const at::Tensor& x) const = 0;
+  // After the final norm, [B * T, d]; logits are hidden head^T.
+  virtual at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const = 0;
+  virtual const at::Tensor& head() const = 0;  // [V, d]
+
+  // All linear layers that may be trained.
+  virtual void each_matrix(const std::function<void(TrainMatrix&, const LinearLayer&)>& body) = 0;
+  // Shares all tensors with this one.
+  virtual std::unique_ptr<TrainModel> clone() const = 0;
+
+  at::Tensor logits(TrainContext& context, const at::Tensor& tokens) const;  // [B * T, V]
+};
+
+// Reads the weights of the family that files.config names into f32 tensors. Throws NotSupported for an unknown one.
+std::unique_ptr<TrainModel> load_train_model(const ModelFiles& files);
+
+}  // namespace espalier
