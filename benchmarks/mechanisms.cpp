@@ -1,10 +1,12 @@
 // The table of docs/mechanisms.md: what each mechanism can do, what it remembers, and what it costs, one layer alone.
 //   espalier_bench_mechanisms [longest text = 32768] [threads = 2] > docs/mechanisms.md
+//   espalier_bench_mechanisms prefill [SPEC …]: its second table only, of these mechanisms
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -215,7 +217,18 @@ double peak_multiply_adds(int threads) {
   return *std::max_element(rates.begin(), rates.end());
 }
 
-void print_prefill(int threads) {
+constexpr const char* kPrefillSpecs[] = {"gated_delta(norm=none)",
+                                         "gla(norm=none)",
+                                         "retention(norm=none)",
+                                         "linear",
+                                         "relu",
+                                         "performer",
+                                         "hedgehog",
+                                         "flash",
+                                         "lolcats",
+                                         "softmax"};
+
+void print_prefill(int threads, std::span<const char* const> specs) {
   constexpr int64_t kTokens = 2048;
   const AttentionShape shape{
       .heads = 16, .heads_kv = 16, .dim_k = 64, .dim_v = 64, .hidden = 64, .layer = 1, .layers = 2};
@@ -225,8 +238,7 @@ void print_prefill(int threads) {
       "%.0f G multiply-adds per second that 6 rows against a cached panel reach here.\n\n| mechanism | ms | share |\n"
       "|---|---|---|\n",
       threads, peak / 1e9);
-  for (const char* spec : {"gated_delta(norm=none)", "gla(norm=none)", "retention(norm=none)", "linear", "relu",
-                           "performer", "hedgehog", "flash", "lolcats", "softmax"}) {
+  for (const char* spec : specs) {
     Layer layer(spec, shape, kTokens, threads);
     const LayerState empty(layer.mechanism().layout());
     std::vector<double> times;
@@ -241,6 +253,11 @@ void print_prefill(int threads) {
 }  // namespace espalier
 
 int main(int argc, char** argv) {
+  if (argc > 1 && std::string(argv[1]) == "prefill") {
+    const std::span<const char* const> specs(argv + 2, static_cast<size_t>(argc - 2));
+    espalier::print_prefill(2, specs.empty() ? std::span<const char* const>(espalier::kPrefillSpecs) : specs);
+    return 0;
+  }
   const int64_t longest = argc > 1 ? std::atoll(argv[1]) : 32768;
   const int threads = argc > 2 ? std::atoi(argv[2]) : 2;
   if (longest < 1024 || threads < 1) {
@@ -249,6 +266,6 @@ int main(int argc, char** argv) {
   }
   std::printf("# Mechanisms\n\nMade by `make mechanisms`. Definitions stand in the headers of src/attention.\n\n");
   espalier::print_costs(longest, threads);
-  espalier::print_prefill(threads);
+  espalier::print_prefill(threads, espalier::kPrefillSpecs);
   return 0;
 }

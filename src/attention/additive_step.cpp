@@ -47,24 +47,29 @@ class Additive : public Mechanism {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return committed_floats(segment) + fresh_floats(segment) + fold_steps_floats(segment);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
     const LayerState& state = *segment.state;
-    std::fill(prepared, prepared + committed_floats(segment) + fresh_floats(segment), 0.0f);
     std::vector<float> k_row(static_cast<size_t>(shape_.dim_k)), phi(static_cast<size_t>(features_));
     const auto place = [&](const float* k, int64_t position, float* panels, int64_t row) {
       form_.map->key(kernels, k, kv_head, position, phi.data());
       float* lane = panels + row / kPanel * kPanel * features_ + row % kPanel;
       for (int64_t m = 0; m < features_; ++m) lane[m * kPanel] = phi[static_cast<size_t>(m)];
     };
-    for (int64_t position = state.first_row(); position < state.length(); ++position) {
-      state.copy_k_row(kv_head, position, k_row.data());
-      place(k_row.data(), position, prepared, position - state.first_row() / kPanel * kPanel);
+    if (begin == 0) {
+      std::fill(prepared, prepared + committed_floats(segment), 0.0f);
+      for (int64_t position = state.first_row(); position < state.length(); ++position) {
+        state.copy_k_row(kv_head, position, k_row.data());
+        place(k_row.data(), position, prepared, position - state.first_row() / kPanel * kPanel);
+      }
     }
     float* fresh = prepared + committed_floats(segment);
-    for (int64_t row = 0; row < segment.rows; ++row) {
+    const int64_t whole = end / kPanel * kPanel;
+    if (whole < end) std::fill_n(fresh + whole * features_, kPanel * features_, 0.0f);
+    for (int64_t row = begin; row < end; ++row) {
       place(segment.k + row * segment.kv_stride + int64_t{kv_head} * shape_.dim_k, segment.position(row), fresh, row);
     }
-    make_fold_steps(kernels, *this, segment, kv_head, fresh + fresh_floats(segment));
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, fresh + fresh_floats(segment));
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
@@ -123,29 +128,35 @@ class Additive : public Mechanism {
     const KeyPanels panels{.fresh = prepared + committed_floats(segment), .dim = features_, .committed = prepared};
     // Rows that all of these rows see, then each row's others. Weights go over into the denominators in this order.
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
-    const auto add = [&](const VisibleRows& visible, int64_t first_query, int64_t count) {
+    // Rows of a chain over each other: `visible` is what the last one sees.
+    const auto add = [&](const VisibleRows& visible, int64_t first_query, int64_t count, bool each_other = false) {
+      if (visible.count() == 0) return;
       const float* own_phi[kMaxHeadsPerKv];
       for (int64_t i = 0; i < count; ++i) own_phi[i] = phi + (first_query + i) * features_;
       visible.scores(kernels, own_phi, static_cast<int>(count), panels, temporary, scores, window());
-      visible.weighted_sum(kernels, scores, window(), static_cast<int>(count), sums + first_query * dim_v);
+      const VisibleRows seen = each_other ? visible.range(visible.begin(), visible.begin() + 1) : visible;
+      seen.weighted_sum(kernels, scores, window(), static_cast<int>(count), sums + first_query * dim_v,
+                        each_other ? heads : 0);
       for (int64_t i = 0; i < count; ++i) {
         float& sum = denominators[first_query + i];
-        for (int64_t j = 0; j < visible.count(); ++j) sum += scores[i * window() + j];
+        const int64_t own = each_other ? 1 + i / heads : visible.count();
+        for (int64_t j = 0; j < own; ++j) sum += scores[i * window() + j];
       }
     };
     int64_t shared = seen_by_all(segment, rows.begin);
     for (int64_t row = rows.begin; row < rows.end; ++row) shared = std::min(shared, seen_end(segment, row));
     shared = std::max(shared, window_begin);
-    {
-      const VisibleRows all(segment, kv_head, rows.begin, path);
-      const VisibleRows visible = all.range(window_begin, shared);
-      if (visible.count() > 0) add(visible, 0, queries);
+    add(VisibleRows(segment, kv_head, rows.begin, path).range(window_begin, shared), 0, queries);
+    const bool each_other = segment.chain && closed_group_ == 0;
+    if (each_other) {
+      const VisibleRows all(segment, kv_head, rows.end - 1, path);
+      add(all.range(shared, all.position() + 1), 0, queries, true);
     }
     for (int64_t row = rows.begin; row < rows.end; ++row) {
-      const VisibleRows all(segment, kv_head, row, path);
       const int64_t first_query = (row - rows.begin) * heads;
-      const VisibleRows visible = all.range(shared, seen_end(segment, row));
-      if (visible.count() > 0) add(visible, first_query, heads);
+      if (!each_other) {
+        add(VisibleRows(segment, kv_head, row, path).range(shared, seen_end(segment, row)), first_query, heads);
+      }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       for (int h = 0; h < heads; ++h) {
         const float divisor = form_.denominator.of(denominators[first_query + h]);

@@ -82,9 +82,10 @@ class Augmented : public Mechanism {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return (local_ ? local_->prepared_floats(segment) : 0) + (global_ ? global_->prepared_floats(segment) : 0);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    if (local_) local_->prepare(kernels, segment, kv_head, prepared);
-    if (global_) global_->prepare(kernels, segment, kv_head, global_prepared(segment, prepared));
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    if (local_) local_->prepare(kernels, segment, kv_head, begin, end, prepared);
+    if (global_) global_->prepare(kernels, segment, kv_head, begin, end, global_prepared(segment, prepared));
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {

@@ -29,7 +29,7 @@ class Conv : public Mechanism {
   std::vector<ParameterInfo> parameters() const override { return {filter_.parameter(shape_)}; }
   void load(const std::vector<std::vector<float>>& values) override { filter_.load(values[0]); }
   int64_t prepared_floats(const SegmentRows&) const override { return 0; }
-  void prepare(const Kernels&, const SegmentRows&, int, float*) const override {}
+  void prepare(const Kernels&, const SegmentRows&, int, int64_t, int64_t, float*) const override {}
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return segment.rows + int64_t{shape_.heads_per_kv()} * shape_.dim_v;
   }

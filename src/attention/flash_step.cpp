@@ -72,8 +72,9 @@ class FlashLocal : public FlashPart {
     return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v, .block = group_, .lag = back_};
   }
   int64_t prepared_floats(const SegmentRows& segment) const override { return fresh_panels_floats(segment); }
-  void prepare(const Kernels&, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
+  void prepare(const Kernels&, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return Scratch::floats(segment, shape_, window());
@@ -131,9 +132,10 @@ class FlashGlobal : public FlashPart {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return fresh_panels_floats(segment) + fold_steps_floats(segment);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
-    make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return Scratch::floats(segment, shape_, group_) + shape_.heads_per_kv() * int64_t{shape_.dim_k};

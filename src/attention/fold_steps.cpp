@@ -20,9 +20,12 @@ int64_t fold_steps_floats(const SegmentRows& segment) {
 }
 
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                     float* steps) {
-  const int64_t count = segment.state->layout().fold_floats == 0 ? 0 : borders(segment);
-  for (int64_t step = 0; step < count; ++step) make_fold_step(kernels, mechanism, segment, kv_head, step, steps);
+                     int64_t begin, int64_t end, float* steps) {
+  if (segment.state->layout().fold_floats == 0) return;
+  const int64_t last = segment.chain ? fold_steps_before(segment, segment.position(end - 1)) : borders(segment);
+  for (int64_t step = begin == 0 ? 0 : fold_steps_before(segment, segment.position(begin - 1)); step < last; ++step) {
+    make_fold_step(kernels, mechanism, segment, kv_head, step, steps);
+  }
 }
 
 void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,

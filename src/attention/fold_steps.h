@@ -12,9 +12,9 @@
 namespace espalier {
 
 int64_t fold_steps_floats(const SegmentRows& segment);
-// `steps` [borders][fold_floats].
+// Those that rows [begin, end) need beside what the rows before them do; `steps` [borders][fold_floats].
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                     float* steps);
+                     int64_t begin, int64_t end, float* steps);
 // One of them, [0, borders), after those before it: for a mechanism whose rows depend on the folds before them.
 void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
                     int64_t step, float* steps);
@@ -27,11 +27,15 @@ const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position,
 template <class Body>
 void each_run_of_fold(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, int64_t together,
                       const float* steps, Body&& body) {
+  const int64_t block = segment.state->layout().block;
   for (int64_t first = begin; first < end;) {
-    const float* fold = fold_for(segment, kv_head, segment.position(first), steps);
+    const int64_t position = segment.position(first), index = position / block;
+    const float* fold = fold_for(segment, kv_head, position, steps);
     int64_t last = first + 1;
-    while (last < end && last - first < together && fold_for(segment, kv_head, segment.position(last), steps) == fold) {
-      ++last;
+    if (segment.chain) {
+      last = std::min({end, first + together, first + (index + 1) * block - position});
+    } else {
+      while (last < end && last - first < together && segment.position(last) / block == index) ++last;
     }
     body(first, last, fold);
     first = last;

@@ -85,18 +85,19 @@ class GatedDelta : public Mechanism {
     return fresh_panels_floats(segment) + segment.rows * decay_floats() + fold_steps_floats(segment);
   }
   // u of every row, in their order: each needs those of its ancestors and the folds before it.
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
     float* steps = steps_of(segment, prepared);
-    int64_t made = 0;
-    std::vector<int32_t> path(static_cast<size_t>(segment.rows));
-    for (int64_t first = 0; first < segment.rows;) {
+    int64_t made = begin == 0 ? 0 : fold_steps_before(segment, segment.position(begin - 1));
+    std::vector<int32_t> path(static_cast<size_t>(segment.chain ? 0 : segment.rows));
+    for (int64_t first = begin; first < end;) {
       const int64_t position = segment.position(first);
       for (; made < fold_steps_before(segment, position); ++made) {
         make_fold_step(kernels, *this, segment, kv_head, made, steps);
       }
       // Rows of a chain in one block go over the fold and the rows before them together.
-      const int64_t together = segment.chain ? std::min(segment.rows - first, block_ - position % block_) : 1;
+      const int64_t together = segment.chain ? std::min(end - first, block_ - position % block_) : 1;
       make_updates(kernels, segment, kv_head, {first, first + together}, fold_for(segment, kv_head, position, steps),
                    prepared, path.data());
       first += together;
@@ -104,8 +105,7 @@ class GatedDelta : public Mechanism {
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + most_queries(shape_) * (2 * block_ + kPanel + int64_t{shape_.dim_k} + shape_.dim_v + 1) +
-           4 * block_;
+    return segment.rows + most_queries(shape_) * (2 * block_ + kPanel + int64_t{shape_.dim_k} + shape_.dim_v + 1);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
@@ -121,16 +121,16 @@ class GatedDelta : public Mechanism {
     int64_t begin, end;
   };
 
-  // Prepared: panels of the new keys; for each row the decay of every row that it sees down to itself, and at
-  // [2 blocks] that of the fold; folds at borders.
+  // Prepared: panels of the new keys; for each row, and every row j that it sees, e^{decay from j down to itself} /
+  // |k_j|, and at [2 blocks] the decay of the fold; folds at borders.
   int64_t decay_floats() const { return 2 * block_ + 1; }
   template <class Float>
-  Float* decays_of(const SegmentRows& segment, Float* prepared, int64_t row) const {
+  Float* factors_of(const SegmentRows& segment, Float* prepared, int64_t row) const {
     return prepared + fresh_panels_floats(segment) + row * decay_floats();
   }
   template <class Float>
   Float* steps_of(const SegmentRows& segment, Float* prepared) const {
-    return decays_of(segment, prepared, segment.rows);
+    return factors_of(segment, prepared, segment.rows);
   }
 
   // Beside rows [begin, end) of one block, which read the same fold:
@@ -166,20 +166,19 @@ class GatedDelta : public Mechanism {
       beta[i] = extra[dim_v];
       extra[dim_v] = sums[seen] = (position + i == block_begin ? 0.0f : sums[seen - 1]) + log_decay;
       extra[dim_v + 1] = inverse[seen] = 1.0f / std::max(std::sqrt(kernels.dot(key, key, dim)), kMinNorm);
-      float* decay = decays_of(segment, prepared, row);
-      for (int64_t j = 0; j < block_begin - window_begin; ++j) decay[j] = sums[seen] + (total - sums[j]);
-      for (int64_t j = block_begin - window_begin; j <= seen; ++j) decay[j] = sums[seen] - sums[j];
-      float whole[1] = {sums[seen] + total};
-      if (seen + 1 < window) {
-        decay[seen + 1] = whole[0];
-        kernels.exp_sum(decay, 0.0f, seen + 2, decay);
-        decay[window] = decay[seen + 1];
-      } else {
-        kernels.exp_sum(decay, 0.0f, seen + 1, decay);
-        kernels.exp_sum(whole, 0.0f, 1, decay + window);
-      }
-      kernels.scale(key, -inverse[seen] * decay[window], dim, units + i * dim);
+      float* factors = factors_of(segment, prepared, row);
+      for (int64_t j = 0; j < block_begin - window_begin; ++j) factors[j] = sums[seen] + (total - sums[j]);
+      for (int64_t j = block_begin - window_begin; j <= seen; ++j) factors[j] = sums[seen] - sums[j];
+      std::fill(factors + seen + 1, factors + window, 0.0f);
+      factors[window] = sums[seen] + total;
       std::copy(v, v + dim_v, extra);
+    }
+    float* all_factors = factors_of(segment, prepared, rows.begin);  // [count][decay_floats()]
+    kernels.exp_sum(all_factors, 0.0f, count * decay_floats(), all_factors);
+    for (int64_t i = 0; i < count; ++i) {
+      float* factors = all_factors + i * decay_floats();
+      for (int64_t j = 0; j <= before + i; ++j) factors[j] *= inverse[j];
+      kernels.scale(k[static_cast<size_t>(i)], -inverse[before + i] * factors[window], dim, units + i * dim);
     }
     float* updates = segment.extra_of(rows.begin, kv_head);
     kernels.weighted_sum({.weights = units,
@@ -196,10 +195,10 @@ class GatedDelta : public Mechanism {
     const VisibleRows all = last.range(window_begin, position + count);
     all.scores(kernels, k.data(), static_cast<int>(count), prepared, temporary, products, window);
     for (int64_t i = 0; i < count; ++i) {
-      const float* decay = decays_of(segment, prepared, rows.begin + i);
-      const float own = inverse[before + i];
+      const float* factors = all_factors + i * decay_floats();
+      const float own = -inverse[before + i];
       float* product = products + i * window;
-      for (int64_t j = 0; j < before + i; ++j) product[j] = -decay[j] * (product[j] * own * inverse[j]);
+      for (int64_t j = 0; j < before + i; ++j) product[j] *= own * factors[j];
     }
     if (before > 0) {
       all.range(window_begin, position)
@@ -227,7 +226,6 @@ class GatedDelta : public Mechanism {
     float* scaled = temporary + most_queries(shape_) * kPanel;  // [queries][Dk]
     float* sums = scaled + most_queries(shape_) * dim;          // [queries][Dv]
     float* units = sums + most_queries(shape_) * dim_v;         // [queries] factor / |q|
-    float* inverse = units + most_queries(shape_);              // [window] 1 / |k|
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
     const int64_t shared = std::max(window_begin, seen_by_all(segment, rows.begin));
     const float* q[kMaxHeadsPerKv];
@@ -237,7 +235,7 @@ class GatedDelta : public Mechanism {
         const int64_t i = (row - rows.begin) * heads + h;
         q[i] = own.q[h];
         units[i] = factor / std::max(std::sqrt(kernels.dot(q[i], q[i], dim)), kMinNorm);
-        kernels.scale(q[i], units[i] * decays_of(segment, prepared, row)[window], dim, scaled + i * dim);
+        kernels.scale(q[i], units[i] * factors_of(segment, prepared, row)[window], dim, scaled + i * dim);
       }
     }
     std::fill(sums, sums + queries * dim_v, 0.0f);
@@ -247,29 +245,26 @@ class GatedDelta : public Mechanism {
       const int64_t offset = visible.begin() - window_begin;
       visible.scores(kernels, q + (first - rows.begin) * heads, static_cast<int>(n * heads), prepared, temporary,
                      scores, window);
-      for (int64_t j = 0; j < visible.count(); ++j) inverse[j] = visible.extra(visible.begin() + j)[dim_v + 1];
       for (int64_t i = 0; i < n * heads; ++i) {
         const int64_t row = first + i / heads;
-        const float* decay = decays_of(segment, prepared, row) + offset;
+        const float* factors = factors_of(segment, prepared, row) + offset;
         const float unit = units[(first - rows.begin) * heads + i];
         const int64_t seen = std::min(visible.count(), segment.position(row) + 1 - visible.begin());
-        for (int64_t j = 0; j < seen; ++j) scores[i * window + j] *= unit * (decay[j] * inverse[j]);
+        for (int64_t j = 0; j < seen; ++j) scores[i * window + j] *= unit * factors[j];
       }
     };
-    const auto add = [&](const VisibleRows& visible, const float* weights, int64_t first, int64_t n) {
+    const auto add = [&](const VisibleRows& visible, const float* weights, int64_t first, int64_t n,
+                         int64_t stagger = 0) {
       if (visible.count() == 0) return;
       visible.weighted_extra_sum(kernels, weights, window, static_cast<int>(n * heads),
-                                 sums + (first - rows.begin) * heads * dim_v, dim_v);
+                                 sums + (first - rows.begin) * heads * dim_v, dim_v, stagger);
     };
     const int64_t count = rows.end - rows.begin;
     if (segment.chain) {
       const VisibleRows all(segment, kv_head, rows.end - 1, path);
       weigh(all.range(window_begin, all.position() + 1), rows.begin, count);
       add(all.range(window_begin, shared), scores, rows.begin, count);
-      for (int64_t row = rows.begin; row < rows.end; ++row) {
-        add(all.range(shared, segment.position(row) + 1),
-            scores + (row - rows.begin) * heads * window + shared - window_begin, row, 1);
-      }
+      add(all.range(shared, shared + 1), scores + shared - window_begin, rows.begin, count, heads);
     } else {
       const VisibleRows committed = VisibleRows(segment, kv_head, rows.begin, path).range(window_begin, shared);
       if (committed.count() > 0) weigh(committed, rows.begin, count);

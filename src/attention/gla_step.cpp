@@ -69,14 +69,15 @@ class Gla : public Mechanism {
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override { return fold_steps_floats(segment); }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    for (int64_t row = 0; row < segment.rows; ++row) {
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    for (int64_t row = begin; row < end; ++row) {
       float* sums = segment.extra_of(row, kv_head);
       if (const float* before = extra_before(segment, kv_head, row, kFoldBlock)) {
         kernels.add(before, sums, shape_.dim_k, sums);
       }
     }
-    make_fold_steps(kernels, *this, segment, kv_head, prepared);
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared);
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return segment.rows + shape_.heads_per_kv() * (2 * kFoldBlock + int64_t{shape_.dim_k}) + 2 * int64_t{shape_.dim_k};

@@ -45,9 +45,10 @@ class Hybrid : public Mechanism {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return window_->prepared_floats(segment) + memory_->prepared_floats(segment);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    window_->prepare(kernels, segment, kv_head, prepared);
-    memory_->prepare(kernels, segment, kv_head, prepared + window_->prepared_floats(segment));
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    window_->prepare(kernels, segment, kv_head, begin, end, prepared);
+    memory_->prepare(kernels, segment, kv_head, begin, end, prepared + window_->prepared_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return std::max(window_->scratch_floats(segment), memory_->scratch_floats(segment)) + kRowsAside * row_floats();

@@ -64,9 +64,10 @@ class Linformer : public Mechanism {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return fresh_panels_floats(segment) + fold_steps_floats(segment);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
-    make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return segment.rows + shape_.heads_per_kv() * (most_scores(segment) + kPanel);

@@ -74,11 +74,12 @@ class Lolcats : public Mechanism {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return fresh_panels_floats(segment) + sink_floats() + fold_steps_floats(segment);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
     prepared += fresh_panels_floats(segment);
-    if (options_.sinks > 0) gather_sinks(segment, kv_head, prepared);
-    if (options_.linear) make_fold_steps(kernels, *this, segment, kv_head, prepared + sink_floats());
+    if (options_.sinks > 0 && begin == 0) gather_sinks(segment, kv_head, prepared);
+    if (options_.linear) make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared + sink_floats());
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override { return Scratch(*this, segment, nullptr).floats; }

@@ -117,8 +117,11 @@ class Mechanism {
 
   // Floats of memory that prepare() fills per KV head and attend() reads.
   virtual int64_t prepared_floats(const SegmentRows& segment) const = 0;
-  // Work that the rows of one KV head share: panels of the new keys, folds at the block borders inside.
-  virtual void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const = 0;
+  // Work that rows [begin, end) of one KV head and those after them share: panels of the new keys, folds at the block
+  // borders that the rows cross. Called for runs of a chain's rows that begin at multiples of kPanel, in turn, each
+  // before its rows attend; for all nodes of a tree at once.
+  virtual void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                       float* prepared) const = 0;
   // Floats of scratch that one attend() call needs; its content is undefined on entry.
   virtual int64_t scratch_floats(const SegmentRows& segment) const = 0;
   // Writes out[row, h, :] for rows [begin, end) and the query heads of kv_head.

@@ -52,9 +52,10 @@ class Retention : public Mechanism {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return fresh_panels_floats(segment) + fold_steps_floats(segment);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
-    make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return segment.rows + most_queries(shape_) * (2 * kFoldBlock + kPanel + int64_t{shape_.dim_k} + shape_.dim_v);
@@ -92,21 +93,31 @@ class Retention : public Mechanism {
     }
     std::fill(sums, sums + queries * dim_v, 0.0f);
     add_fold(kernels, scaled, dim, queries, fold, dim_v, sums);
-    const auto add = [&](const VisibleRows& visible, int64_t first_row, int64_t rows) {
+    // Rows of a chain over each other: `visible` is what the last one sees.
+    const auto add = [&](const VisibleRows& visible, int64_t first_row, int64_t rows, bool each_other = false) {
       if (visible.count() == 0) return;
       const int64_t first_query = (first_row - begin) * heads;
       visible.scores(kernels, q + first_query, static_cast<int>(rows * heads), prepared, temporary, scores, window);
       for (int64_t i = 0; i < rows * heads; ++i) {
         const int64_t newest = segment.position(first_row + i / heads) - visible.begin();
-        for (int64_t j = 0; j < visible.count(); ++j) scores[i * window + j] *= factor * power[newest - j];
+        const int64_t count = std::min(visible.count(), newest + 1);
+        for (int64_t j = 0; j < count; ++j) scores[i * window + j] *= factor * power[newest - j];
       }
-      visible.weighted_sum(kernels, scores, window, static_cast<int>(rows * heads), sums + first_query * dim_v);
+      const VisibleRows seen = each_other ? visible.range(visible.begin(), visible.begin() + 1) : visible;
+      seen.weighted_sum(kernels, scores, window, static_cast<int>(rows * heads), sums + first_query * dim_v,
+                        each_other ? heads : 0);
     };
     const int64_t shared = std::max(window_begin, seen_by_all(segment, begin));
     add(VisibleRows(segment, kv_head, begin, path).range(window_begin, shared), begin, end - begin);
+    if (segment.chain) {
+      const VisibleRows all(segment, kv_head, end - 1, path);
+      add(all.range(shared, all.position() + 1), begin, end - begin, true);
+    }
     for (int64_t row = begin; row < end; ++row) {
-      const VisibleRows all(segment, kv_head, row, path);
-      add(all.range(shared, all.position() + 1), row, 1);
+      if (!segment.chain) {
+        const VisibleRows all(segment, kv_head, row, path);
+        add(all.range(shared, all.position() + 1), row, 1);
+      }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::copy_n(sums + (row - begin) * heads * dim_v, heads * dim_v, out);
       for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);

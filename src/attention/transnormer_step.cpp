@@ -19,8 +19,9 @@ class DiagAttention : public Mechanism {
     return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v, .block = group_, .lag = 0};
   }
   int64_t prepared_floats(const SegmentRows& segment) const override { return fresh_panels_floats(segment); }
-  void prepare(const Kernels&, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
+  void prepare(const Kernels&, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return segment.rows + shape_.heads_per_kv() * (group_ + kPanel);

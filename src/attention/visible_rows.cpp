@@ -2,20 +2,48 @@
 
 namespace espalier {
 
+namespace {
+
+// out [4][4] with rows kPanel floats apart = the transpose of x with rows `stride` floats apart.
+void transpose_4x4(const float* x, int64_t stride, float* out) {
+  using Four = float __attribute__((vector_size(16), aligned(4), may_alias));
+  Four row[4], pair[4];
+  for (int i = 0; i < 4; ++i) row[i] = *reinterpret_cast<const Four*>(x + i * stride);
+  pair[0] = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
+  pair[1] = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
+  pair[2] = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
+  pair[3] = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
+  for (int i = 0; i < 2; ++i) {
+    *reinterpret_cast<Four*>(out + 2 * i * kPanel) = __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 0, 1, 4, 5);
+    *reinterpret_cast<Four*>(out + (2 * i + 1) * kPanel) =
+        __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 2, 3, 6, 7);
+  }
+}
+
+}  // namespace
+
 int64_t fresh_panels_floats(const SegmentRows& segment) {
   return (segment.rows + kPanel - 1) / kPanel * kPanel * segment.state->layout().dim_k;
 }
 
-void make_fresh_panels(const SegmentRows& segment, int kv_head, float* panels) {
+void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels) {
   const int dim = segment.state->layout().dim_k;
-  const int64_t whole = segment.rows / kPanel * kPanel * dim;  // lanes that are missing are zero
-  std::fill(panels + whole, panels + fresh_panels_floats(segment), 0.0f);
+  const int64_t whole = end / kPanel * kPanel;
+  if (whole < end) std::fill_n(panels + whole * dim, kPanel * dim, 0.0f);  // lanes that are missing are zero
   const float* k = segment.k + int64_t{kv_head} * dim;
-  for (int64_t first = 0; first < segment.rows; first += kPanel) {
-    const int64_t count = std::min<int64_t>(kPanel, segment.rows - first);
+  for (int64_t first = begin; first < end; first += kPanel) {
+    const int64_t count = std::min<int64_t>(kPanel, end - first);
     float* panel = panels + first * dim;
-    for (int d = 0; d < dim; ++d) {
-      for (int64_t lane = 0; lane < count; ++lane) panel[d * kPanel + lane] = k[(first + lane) * segment.kv_stride + d];
+    const float* rows = k + first * segment.kv_stride;
+    const int64_t fours = dim / 4 * 4, whole_lanes = count / 4 * 4;
+    for (int64_t lane = 0; lane < whole_lanes; lane += 4) {
+      for (int64_t d = 0; d < fours; d += 4) {
+        transpose_4x4(rows + lane * segment.kv_stride + d, segment.kv_stride, panel + d * kPanel + lane);
+      }
+    }
+    for (int64_t lane = 0; lane < count; ++lane) {
+      const float* row = rows + lane * segment.kv_stride;
+      for (int64_t d = lane < whole_lanes ? fours : 0; d < dim; ++d) panel[d * kPanel + lane] = row[d];
     }
   }
 }
@@ -128,22 +156,23 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
 }
 
 void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
-                               float* out) const {
+                               float* out, int64_t stagger) const {
   const int64_t dim = segment_.state->layout().dim_v;
   weighted_sum(kernels, {&LayerState::v_row, segment_.v + kv_head_ * dim, dim, segment_.kv_stride}, weights,
-               weight_stride, queries, out, dim);
+               weight_stride, queries, out, dim, stagger);
 }
 
 void VisibleRows::weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
-                                     float* out, int64_t out_stride) const {
+                                     float* out, int64_t out_stride, int64_t stagger) const {
   const StateLayout& layout = segment_.state->layout();
   const int64_t row = int64_t{layout.heads_kv} * layout.dim_extra;
   weighted_sum(kernels, {&LayerState::extra_row, segment_.extra_of(0, kv_head_), layout.dim_extra, row}, weights,
-               weight_stride, queries, out, out_stride);
+               weight_stride, queries, out, out_stride, stagger);
 }
 
 void VisibleRows::weighted_sum(const Kernels& kernels, const Values& values, const float* weights,
-                               int64_t weight_stride, int queries, float* out, int64_t out_stride) const {
+                               int64_t weight_stride, int queries, float* out, int64_t out_stride,
+                               int64_t stagger) const {
   const LayerState& state = *segment_.state;
   const int64_t dim = state.layout().dim_v;
   WeightedSum sum{.weights = weights,
@@ -166,6 +195,7 @@ void VisibleRows::weighted_sum(const Kernels& kernels, const Values& values, con
   if (fresh >= end_) return;
   sum.weights = weights + fresh - begin_;
   sum.count = end_ - fresh;
+  sum.stagger = stagger;
   sum.rows = values.fresh;
   sum.row_stride = values.fresh_stride;
   if (path_) {

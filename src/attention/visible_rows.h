@@ -11,9 +11,10 @@
 
 namespace espalier {
 
-// Panels [dim_k][16] of a segment's new keys for one KV head, in row order; the unused lanes are zero.
+// Panels [dim_k][16] of a segment's new keys for one KV head, in row order; the unused lanes are zero. Made for rows
+// [begin, end) where begin is a multiple of 16.
 int64_t fresh_panels_floats(const SegmentRows& segment);
-void make_fresh_panels(const SegmentRows& segment, int kv_head, float* panels);
+void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels);
 
 // Panels [dim][16] that scores are taken from: keys, or what a mechanism makes of them.
 struct KeyPanels {
@@ -41,11 +42,13 @@ class VisibleRows {
   void scores(const Kernels& kernels, const float* const* q, int queries, const KeyPanels& panels, float* temporary,
               float* scores, int64_t stride) const;
   // out_i[c] = fma(weights_i[j], v[begin + j][c], out_i[c]), j ascending, for `queries` queries: weights
-  // [queries][count()], weight_stride apart, out [queries][Dv] without gaps.
-  void weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries, float* out) const;
+  // [queries][count()], weight_stride apart, out [queries][Dv] without gaps. With `stagger`, of a chain's rows from the
+  // newest that the first query sees: one row more for each further `stagger` queries.
+  void weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries, float* out,
+                    int64_t stagger = 0) const;
   // The same over the first Dv floats of what the mechanism keeps beside each row, outputs out_stride apart.
   void weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries, float* out,
-                          int64_t out_stride) const;
+                          int64_t out_stride, int64_t stagger = 0) const;
   // What the mechanism keeps beside the row at `position`, [dim_extra].
   const float* extra(int64_t position) const;
   void copy_k(int64_t position, float* out) const;  // [Dk]
@@ -62,7 +65,7 @@ class VisibleRows {
     int64_t committed_stride, fresh_stride;
   };
   void weighted_sum(const Kernels& kernels, const Values& values, const float* weights, int64_t weight_stride,
-                    int queries, float* out, int64_t out_stride) const;
+                    int queries, float* out, int64_t out_stride, int64_t stagger) const;
   template <class Panel>
   void each_panel(const KeyPanels& panels, Panel&& panel) const;
 

@@ -60,16 +60,17 @@ class Yoso : public Mechanism {
   int64_t prepared_floats(const SegmentRows& segment) const override {
     return fresh_panels_floats(segment) + fold_steps_floats(segment);
   }
-  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* prepared) const override {
-    make_fresh_panels(segment, kv_head, prepared);
+  void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
     std::vector<float> projected(static_cast<size_t>(options_.hashes * options_.bits));
-    for (int64_t row = 0; row < segment.rows; ++row) {
+    for (int64_t row = begin; row < end; ++row) {
       const float* k = segment.k + row * segment.kv_stride + int64_t{kv_head} * shape_.dim_k;
       float* extra = segment.extra_of(row, kv_head);
       extra[0] = inverse_norm(kernels, k);
       codes(kernels, kv_head, k, projected.data(), extra + 1);
     }
-    make_fold_steps(kernels, *this, segment, kv_head, prepared + fresh_panels_floats(segment));
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     const int64_t heads = shape_.heads_per_kv();

@@ -17,7 +17,7 @@ void scores_of(const float* const* q, const float* panel, int64_t dim, float* sc
   for (V16& a : acc) a = broadcast(0.0f);
   for (int64_t d = 0; d < dim; ++d) {
     const V16 keys = load(panel + d * kPanel);
-    for (int r = 0; r < kRows; ++r) acc[r] = fma(broadcast(q[r][d]), keys, acc[r]);
+    for (int r = 0; r < kRows; ++r) add_product(broadcast(q[r][d]), keys, acc[r]);
   }
   for (int r = 0; r < kRows; ++r) store(acc[r], scores + r * score_stride);
 }
@@ -49,13 +49,24 @@ void panel_squares(const float* panel, int64_t dim, float* sums) {
   store(acc, sums);
 }
 
-// kQueries queries over kWidth panels of columns from c on, so that each value that is read serves them all.
+// acc[q] += weight_q * values. Recursive, so that every sum has a constant index: one with a loop's would live in
+// memory.
+template <int kQueries, int kWidth, int kQuery = 0>
+HWY_INLINE void add_weighted(V16 (&acc)[kQueries][kWidth], const V16 (&values)[kWidth], const float* weight,
+                             int64_t stride) {
+  const V16 factor = broadcast(*weight);
+  for (int w = 0; w < kWidth; ++w) add_product(factor, values[w], acc[kQuery][w]);
+  if constexpr (kQuery + 1 < kQueries) add_weighted<kQueries, kWidth, kQuery + 1>(acc, values, weight + stride, stride);
+}
+
+// kQueries queries over rows [begin, end) and kWidth panels of columns from c on, so that each value that is read
+// serves them all.
 template <int kQueries, int kWidth, class Row>
-HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t c, Row row) {
+HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t begin, int64_t end, int64_t c, Row row) {
   const float* weights = s.weights + query * s.weight_stride;
   float* out = s.out + query * s.out_stride + c;
   V16 acc[kQueries][kWidth];
-  if (s.start) {
+  if (s.start && begin == 0) {
     const float* start = s.start + query * s.out_stride + c;
     const V16 factor = broadcast(s.start_factor);
     for (int q = 0; q < kQueries; ++q) {
@@ -66,14 +77,11 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t c,
       for (int w = 0; w < kWidth; ++w) acc[q][w] = load(out + q * s.out_stride + w * 16);
     }
   }
-  for (int64_t j = 0; j < s.count; ++j) {
-    const float* values = row(j) + c;
-    for (int w = 0; w < kWidth; ++w) {
-      const V16 value = load(values + w * 16);
-      for (int q = 0; q < kQueries; ++q) {
-        acc[q][w] = fma(broadcast(weights[q * s.weight_stride + j * s.weight_step]), value, acc[q][w]);
-      }
-    }
+  for (int64_t j = begin; j < end; ++j) {
+    const float* row_values = row(j) + c;
+    V16 values[kWidth];
+    for (int w = 0; w < kWidth; ++w) values[w] = load(row_values + w * 16);
+    add_weighted(acc, values, weights + j * s.weight_step, s.weight_stride);
   }
   for (int q = 0; q < kQueries; ++q) {
     for (int w = 0; w < kWidth; ++w) store(acc[q][w], out + q * s.out_stride + w * 16);
@@ -81,33 +89,54 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t c,
 }
 
 template <int kQueries, class Row>
-HWY_INLINE void weighted_queries(const WeightedSum& s, int64_t query, Row row) {
+HWY_INLINE void weighted_queries(const WeightedSum& s, int64_t query, int64_t begin, int64_t end, Row row) {
   constexpr int kWidth = kParts == 1 ? 4 : 2;
   int64_t c = 0;
-  for (; c + 16 * kWidth <= s.dim; c += 16 * kWidth) weighted_columns<kQueries, kWidth>(s, query, c, row);
-  for (; c + 16 <= s.dim; c += 16) weighted_columns<kQueries, 1>(s, query, c, row);
+  for (; c + 16 * kWidth <= s.dim; c += 16 * kWidth) weighted_columns<kQueries, kWidth>(s, query, begin, end, c, row);
+  for (; c + 16 <= s.dim; c += 16) weighted_columns<kQueries, 1>(s, query, begin, end, c, row);
   if (c == s.dim) return;
   for (int q = 0; q < kQueries; ++q) {
     const float* weights = s.weights + (query + q) * s.weight_stride;
     float* out = s.out + (query + q) * s.out_stride + c;
-    V16 acc = s.start
+    V16 acc = s.start && begin == 0
                   ? mul(load_tail(s.start + (query + q) * s.out_stride + c, s.dim - c, 0.0f), broadcast(s.start_factor))
                   : load_tail(out, s.dim - c, 0.0f);
-    for (int64_t j = 0; j < s.count; ++j) {
+    for (int64_t j = begin; j < end; ++j) {
       acc = fma(broadcast(weights[j * s.weight_step]), load_tail(row(j) + c, s.dim - c, 0.0f), acc);
     }
     store_tail(acc, out, s.dim - c);
   }
 }
 
+// Some queries over the rows that all of them see, then each over those that it sees besides.
+template <int kQueries, class Row>
+HWY_INLINE void weighted_group(const WeightedSum& s, int64_t query, Row row) {
+  if (s.stagger == 0) return weighted_queries<kQueries>(s, query, 0, s.count, row);
+  const int64_t common = s.count + query / s.stagger;
+  weighted_queries<kQueries>(s, query, 0, common, row);
+  for (int64_t q = query + 1; q < query + kQueries; ++q) {
+    const int64_t end = s.count + q / s.stagger;
+    if (end > common) weighted_queries<1>(s, q, common, end, row);
+  }
+}
+
 template <class Row>
 HWY_INLINE void weighted_rows(const WeightedSum& s, Row row) {
+  // Sums in registers: 6 x 4 of 32, or 3 x 2 x 2 of 16.
+  constexpr int kMost = kParts == 1 ? 6 : 3;
   int64_t query = 0;
+  for (; query + kMost <= s.queries; query += kMost) weighted_group<kMost>(s, query, row);
   if constexpr (kParts == 1) {
-    for (; query + 6 <= s.queries; query += 6) weighted_queries<6>(s, query, row);
+    if (query + 4 <= s.queries) {
+      weighted_group<4>(s, query, row);
+      query += 4;
+    }
   }
-  for (; query + 3 <= s.queries; query += 3) weighted_queries<3>(s, query, row);
-  for (; query < s.queries; ++query) weighted_queries<1>(s, query, row);
+  if (query + 2 <= s.queries) {
+    weighted_group<2>(s, query, row);
+    query += 2;
+  }
+  for (; query < s.queries; ++query) weighted_group<1>(s, query, row);
 }
 
 void weighted_sum(const WeightedSum& s) {

@@ -51,20 +51,6 @@ HWY_INLINE void store_tile(const V16 (&acc)[kPanels][kRows], const GemmTile& til
   }
 }
 
-// sum += a * b, in place. On AVX2 by its instruction's name: left alone, g++ 12 picks forms that move the sums between
-// registers, of which there is none to spare, and spills some.
-HWY_INLINE void add_product(const V16& a, const V16& b, V16& sum) {
-#if HWY_TARGET == HWY_AVX2
-  auto low = sum.part[0].raw, high = sum.part[1].raw;
-  asm("vfmadd231ps %1, %2, %0" : "+x"(low) : "x"(a.part[0].raw), "x"(b.part[0].raw));
-  asm("vfmadd231ps %1, %2, %0" : "+x"(high) : "x"(a.part[1].raw), "x"(b.part[1].raw));
-  sum.part[0].raw = low;
-  sum.part[1].raw = high;
-#else
-  sum = fma(a, b, sum);
-#endif
-}
-
 // One input (f32) or pair of inputs (bf16) of all panels. Recursive, so that every accumulator has a constant index:
 // one with a loop's would live in memory. x [kRows] or [2][kRows]; panels are `next` weights apart.
 template <int kRows, int kPanels, int kFirst = 0>

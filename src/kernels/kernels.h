@@ -61,6 +61,7 @@ struct WeightedSum {
   const float* rows;               // row j at rows + j * row_stride,
   const int32_t* index = nullptr;  // or, when given, at rows + index[j] * row_stride
   int64_t count;
+  int64_t stagger = 0;  // not 0: query q goes over count + q / stagger rows, as the rows of a chain see each other
   int64_t row_stride;
   int64_t dim;
   float* out;  // [queries][dim], out_stride apart

@@ -229,6 +229,24 @@ HWY_INLINE V16 exp_lanes(const V16& x) {
   return select_less(high, x, broadcast(HUGE_VALF), floored);
 }
 
+// sum += a * b, in place. By its instruction's name: left alone, g++ 12 picks forms that move the sums between
+// registers, of which there is none to spare, and spills some.
+HWY_INLINE void add_product(const V16& a, const V16& b, V16& sum) {
+#if HWY_TARGET == HWY_AVX2
+  auto low = sum.part[0].raw, high = sum.part[1].raw;
+  asm("vfmadd231ps %1, %2, %0" : "+x"(low) : "x"(a.part[0].raw), "x"(b.part[0].raw));
+  asm("vfmadd231ps %1, %2, %0" : "+x"(high) : "x"(a.part[1].raw), "x"(b.part[1].raw));
+  sum.part[0].raw = low;
+  sum.part[1].raw = high;
+#elif HWY_TARGET <= HWY_AVX3
+  auto whole = sum.part[0].raw;
+  asm("vfmadd231ps %1, %2, %0" : "+v"(whole) : "v"(a.part[0].raw), "v"(b.part[0].raw));
+  sum.part[0].raw = whole;
+#else
+  sum = fma(a, b, sum);
+#endif
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace espalier
 HWY_AFTER_NAMESPACE();

@@ -54,7 +54,8 @@ inline void append(const Kernels& kernels, const Mechanism& mechanism, const pla
     if (layout.dim_extra > 0) {
       std::vector<float> prepared(static_cast<size_t>(mechanism.prepared_floats(segment)));
       if (mechanism.has_gates()) mechanism.make_gates(kernels, segment, 0, 1);
-      for (int head = 0; head < layout.heads_kv; ++head) mechanism.prepare(kernels, segment, head, prepared.data());
+      for (int head = 0; head < layout.heads_kv; ++head)
+        mechanism.prepare(kernels, segment, head, 0, 1, prepared.data());
     }
     state.append(kernels, mechanism, rows.k[t].data(), rows.v[t].data(), extra.data());
   }

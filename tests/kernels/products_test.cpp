@@ -175,6 +175,24 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
           sum.index = index.data();
           sum.out = gathered.data();
           k.weighted_sum(sum);
+          for (const int64_t stagger : {1, 3}) {
+            std::vector<float> chained(static_cast<size_t>(queries * out_stride), 0.5f);
+            WeightedSum chain = sum;
+            chain.index = nullptr;
+            chain.out = chained.data();
+            chain.count = std::min<int64_t>(count, 29);
+            chain.stagger = stagger;
+            k.weighted_sum(chain);
+            for (int64_t q = 0; q < queries; ++q) {
+              for (int64_t c = 0; c < dim; ++c) {
+                float expected = 0.5f;
+                for (int64_t j = 0; j < chain.count + q / stagger; ++j) {
+                  expected = std::fma(weights[q * 43 + j], rows[j * (dim + 3) + c], expected);
+                }
+                ASSERT_EQ(chained[q * out_stride + c], expected) << isa_name(isa) << " dim " << dim << " query " << q;
+              }
+            }
+          }
           // The same weights as [count][queries], and a start of its own.
           std::vector<float> across(static_cast<size_t>(39 * 11)), start(started.size(), 3.0f);
           for (int64_t q = 0; q < queries; ++q) {
