@@ -17,6 +17,11 @@ static_assert(kSlice % kPanel == 0);
 // Up to so much is prepared sooner than other threads hear of it.
 constexpr int64_t kFewPreparedFloats = 16384;
 
+// Rows of a span see later ones, so all are prepared first.
+bool in_slices(const SegmentRows& segment) {
+  return segment.chain && !segment.span;
+}
+
 // Rows [begin, end) of a segment, all KV heads.
 struct Job {
   size_t segment;
@@ -67,8 +72,9 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
     int64_t tasks = 0;
     for (size_t s = 0; s < segments.size(); ++s) {
       const SegmentRows& segment = segments[s];
-      if (slice >= segment.rows || (slice > 0 && !segment.chain)) continue;
-      const int64_t end = segment.chain ? std::min(segment.rows, slice + kSlice) : segment.rows, rows = end - slice;
+      if (slice >= segment.rows || (slice > 0 && !in_slices(segment))) continue;
+      const int64_t end = in_slices(segment) ? std::min(segment.rows, slice + kSlice) : segment.rows,
+                    rows = end - slice;
       // Two tasks for a thread, or more.
       const int64_t wanted_tiles = (2 * pool.size() + heads_kv - 1) / heads_kv;
       const int64_t rows_per_task =

@@ -4,6 +4,7 @@
 // (KV head x rows) by attention/attend.h; a mechanism computes one task and owns no memory.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -26,6 +27,7 @@ struct AttentionShape {
   int dim_v = 0;     // Dv
   int hidden = 0;    // d, the width of the rows that q, k and v are projected from
   int layer = 0, layers = 1;
+  float scale = 0;  // of q.k in softmax; 0: 1 / sqrt(Dk)
 
   int heads_per_kv() const { return heads / heads_kv; }
 };
@@ -34,6 +36,8 @@ struct AttentionShape {
 struct Capabilities {
   bool causal = true;
   bool tree = true;
+  bool span = false;  // a bidirectional form: SegmentRows::span
+  bool bias = false;  // takes a relative bias: SegmentRows::bias
   bool constant_state = true;
   bool surrogate_gradient = false;
   int64_t max_length = 0;  // positions that the mechanism knows; 0: any
@@ -55,13 +59,25 @@ struct ParameterInfo {
   bool trained = true;   // false: drawn once and kept
 };
 
-// One segment's new rows in one layer.
+// What is added to scaled scores by how far a key stands after its query (negative: before), the same for all that
+// stand at least `reach` away (T5).
+struct RelativeBias {
+  const float* values = nullptr;  // [H][2 reach + 1]; null: none
+  int64_t reach = 0;
+
+  float of(int head, int64_t distance) const {
+    return values[head * (2 * reach + 1) + reach + std::clamp(distance, -reach, reach)];
+  }
+};
+
+// One segment's new rows in one layer. A node of a tree sees the state, its ancestors and itself; a row of a span sees
+// the state and all rows of the span; so does one that brings no keys (keys = 0: attention over a fixed state).
 struct SegmentRows {
   const LayerState* state;
   int64_t rows;           // R >= 1
   const int32_t* parent;  // [R] the row before mine on my path, -1: the state; parent[r] < r
   const int32_t* depth;   // [R] rows before mine on my path; position = state->length() + depth
-  bool chain;             // parent[r] == r - 1 for all r
+  bool chain;             // parent[r] == r - 1 for all r; of a span, too
   const float* q;         // [R, H, Dk] after rotary, rows q_stride floats apart
   const float* k;         // [R, Hk, Dk] after rotary, rows kv_stride floats apart
   const float* v;         // [R, Hk, Dv], rows kv_stride floats apart
@@ -70,8 +86,13 @@ struct SegmentRows {
   int64_t out_stride;
   const float* hidden = nullptr;  // [R, d] what q, k and v were projected from, rows hidden_stride floats apart
   int64_t hidden_stride = 0;
+  bool span = false;
+  bool keys = true;  // of a span: its rows are keys, not queries only
+  RelativeBias bias = {};
   float* extra = nullptr;  // [R, Hk, layout.dim_extra], without gaps: prepare() fills it for its KV head
 
+  // The first position that a row does not see.
+  int64_t seen_end(int64_t row) const { return span ? state->length() + (keys ? rows : 0) : position(row) + 1; }
   int64_t position(int64_t row) const { return state->length() + depth[row]; }
   float* extra_of(int64_t row, int kv_head) const {
     const StateLayout& layout = state->layout();

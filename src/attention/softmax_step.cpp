@@ -13,7 +13,7 @@ class Softmax : public Mechanism {
  public:
   explicit Softmax(const AttentionShape& shape) : shape_(shape) {}
 
-  Capabilities capabilities() const override { return {.constant_state = false}; }
+  Capabilities capabilities() const override { return {.span = true, .bias = true, .constant_state = false}; }
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v};
   }
@@ -63,17 +63,20 @@ class Softmax : public Mechanism {
     all.sum = all.maximum + queries;
 
     const float* q[kMostQueries];
+    const auto bias = [&](int query) {
+      return Bias{&segment.bias, kv_head * heads + query % heads, segment.position(begin + query / heads)};
+    };
     for (int64_t row = begin; row < end; ++row) {
       const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
       std::copy(own.q, own.q + heads, q + (row - begin) * heads);
     }
-    // Tiles that all these rows see whole; then each row's others.
-    const int64_t shared = segment.chain ? segment.position(begin) + 1 : segment.state->length();
+    // Tiles that all these rows see whole, a span's last one too; then each row's others.
+    const int64_t shared = segment.chain ? segment.seen_end(begin) : segment.state->length();
     int64_t tile = 0;
     {
       const VisibleRows first(segment, kv_head, begin, path);
-      for (; tile + kTile <= shared; tile += kTile) {
-        add_tile(kernels, first.range(tile, tile + kTile), q, queries, prepared, all);
+      for (; tile + kTile <= shared || (segment.span && tile < shared); tile += kTile) {
+        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, bias, prepared, all);
       }
     }
     const int64_t own_tiles = tile;
@@ -81,17 +84,31 @@ class Softmax : public Mechanism {
       const int first_query = static_cast<int>(row - begin) * heads;
       const Running own = all.from(first_query, dim_v);
       const VisibleRows visible(segment, kv_head, row, path);
-      for (tile = own_tiles; tile <= visible.position(); tile += kTile) {
-        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, prepared, own);
+      for (tile = own_tiles; tile < visible.end(); tile += kTile) {
+        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, bias, prepared, own);
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       for (int64_t i = 0; i < heads * dim_v; ++i) out[i] = own.out[i] / own.sum[i / dim_v];
     }
   }
 
-  void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries,
-                const float* prepared, const Running& running) const {
-    const float factor = 1.0f / std::sqrt(static_cast<float>(shape_.dim_k));
+  // What is added to a query's scores.
+  struct Bias {
+    const RelativeBias* bias;
+    int head;
+    int64_t position;
+
+    void add(int64_t first, int64_t count, float* scores) const {
+      if (!bias->values) return;
+      for (int64_t j = 0; j < count; ++j) scores[j] += bias->of(head, first + j - position);
+    }
+  };
+
+  // `bias_of` counts queries from first_query on.
+  template <class BiasOf>
+  void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
+                const BiasOf& bias_of, const float* prepared, const Running& running) const {
+    const float factor = softmax_scale(shape_);
     const int64_t dim_v = shape_.dim_v;
     const bool first = rows.begin() == 0;
     float maximum[kMostQueries], sum[kMostQueries];
@@ -99,6 +116,7 @@ class Softmax : public Mechanism {
     for (int i = 0; i < queries; ++i) {
       float* own = running.scores + i * kTile;
       kernels.scale(own, factor, rows.count(), own);
+      bias_of(first_query + i).add(rows.begin(), rows.count(), own);
       maximum[i] = kernels.max(own, rows.count());
       sum[i] = kernels.exp_sum(own, maximum[i], rows.count(), own);
     }

@@ -27,6 +27,7 @@ int64_t fresh_panels_floats(const SegmentRows& segment) {
 }
 
 void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels) {
+  if (!segment.keys) return;
   const int dim = segment.state->layout().dim_k;
   const int64_t whole = end / kPanel * kPanel;
   if (whole < end) std::fill_n(panels + whole * dim, kPanel * dim, 0.0f);  // lanes that are missing are zero
@@ -54,7 +55,7 @@ VisibleRows::VisibleRows(const SegmentRows& segment, int kv_head, int64_t row, i
       position_(segment.position(row)),
       path_(segment.chain ? nullptr : path),
       begin_(0),
-      end_(position_ + 1) {
+      end_(segment.seen_end(row)) {
   if (segment.chain) return;
   for (int32_t node = static_cast<int32_t>(row); node >= 0; node = segment.parent[node])
     path[segment.depth[node]] = node;

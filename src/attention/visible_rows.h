@@ -30,6 +30,7 @@ class VisibleRows {
   VisibleRows(const SegmentRows& segment, int kv_head, int64_t row, int32_t* path);
 
   int64_t position() const { return position_; }
+  int64_t end() const { return end_; }
   // Looks at [begin, end), clipped to what there is.
   VisibleRows range(int64_t begin, int64_t end) const;
   int64_t begin() const { return begin_; }
@@ -77,8 +78,9 @@ class VisibleRows {
 };
 
 // Positions before this one are seen by all of a segment's rows [first, …) that follow each other as a chain does, or
-// by all nodes of a tree.
+// by all nodes of a tree, or by all rows of a span.
 inline int64_t seen_by_all(const SegmentRows& segment, int64_t first) {
+  if (segment.span) return segment.seen_end(first);
   return segment.chain ? segment.position(first) : segment.state->length();
 }
 

@@ -14,6 +14,7 @@ struct FamilyFiles {
 constexpr FamilyFiles kFamilies[] = {
     {"llama", read_llama_config, nullptr},
     {"gpt2", read_gpt2_config, view_gpt2_tensors},
+    {"bert", read_bert_config, view_bert_tensors},
 };
 
 // "espalier": {"attention": SPEC or one for each layer}: a linearized model that was saved whole.
@@ -82,6 +83,13 @@ void ConfigJson::require_flag(const char* key, bool expected) const {
 
 Activation ConfigJson::activation(const char* key, const std::string& fallback) const {
   return activation_by_name(text(key, fallback), where(key));
+}
+
+int64_t ConfigJson::labels() const {
+  if (has("id2label") && json_.at("id2label").is_object() && !json_.at("id2label").empty()) {
+    return static_cast<int64_t>(json_.at("id2label").size());
+  }
+  return size("num_labels", 2, 1 << 20);
 }
 
 ConfigJson ConfigJson::object(const char* key) const {

@@ -27,6 +27,9 @@ class ConfigJson {
   void require_flag(const char* key, bool expected) const;
   Activation activation(const char* key, const std::string& fallback) const;
 
+  // How many classes: id2label's entries, or num_labels, or transformers' two.
+  int64_t labels() const;
+
   bool has(const char* key) const;
   ConfigJson object(const char* key) const;
   std::string where(const char* key) const { return path_ + key; }
@@ -48,7 +51,10 @@ std::shared_ptr<const TensorSource> view_model_tensors(std::shared_ptr<const Ten
 // Of each family, in <family>_files.cpp; a reader leaves `family` and `attention` alone.
 ModelConfig read_llama_config(const ConfigJson& json);
 ModelConfig read_gpt2_config(const ConfigJson& json);
+ModelConfig read_bert_config(const ConfigJson& json);
 std::shared_ptr<const TensorSource> view_gpt2_tensors(std::shared_ptr<const TensorSource> tensors,
+                                                      const ModelConfig& config);
+std::shared_ptr<const TensorSource> view_bert_tensors(std::shared_ptr<const TensorSource> tensors,
                                                       const ModelConfig& config);
 
 }  // namespace espalier

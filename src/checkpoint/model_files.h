@@ -25,7 +25,7 @@ struct RopeScaling {
 
 // The shape of a model; the field names follow Hugging Face's config.json for LLaMA.
 struct ModelConfig {
-  std::string family;               // "llama", "gpt2"
+  std::string family;               // "llama", "gpt2", "bert"
   int64_t vocab_size = 0;           // V
   int64_t hidden_size = 0;          // d
   int64_t intermediate_size = 0;    // MLP
@@ -36,6 +36,8 @@ struct ModelConfig {
   int64_t max_position_embeddings = 0;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling;
+  bool bidirectional = false;  // an encoder: all rows see each other
+  int64_t token_types = 0, labels = 0;
   bool learned_positions = false;  // a table of max_position_embeddings rows instead of rotary ones
   double norm_eps = 1e-5;
   Activation activation = Activation::kSilu;

@@ -76,6 +76,9 @@ int ModelArguments::thread_count() const {
 ModelFiles ModelArguments::open() const {
   ModelFiles files = open_model(model, {.adapter = adapter});
   if (!attention.empty()) files.config.set_attention(attention);
+  if (files.config.bidirectional && !encoders) {
+    throw NotSupported(error_text(model, "a decoder", files.config.family + ", an encoder", "`score` or `encode`"));
+  }
   return files;
 }
 

@@ -7,6 +7,7 @@ const std::vector<Verb>& verbs() {
       {"generate", "Write on from a prompt", add_generate},
       {"chat", "A conversation", add_chat},
       {"score", "Log-probabilities of texts", add_score},
+      {"encode", "Hidden states and embeddings of texts", add_encode},
       {"tokenize", "Texts to token ids, and back", add_tokenize},
       {"inspect", "What a model is made of, and what its state costs", add_inspect},
       {"evaluate", "Perplexity, recall, agreement with the softmax model", add_evaluate},

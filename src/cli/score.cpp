@@ -5,6 +5,7 @@
 
 #include "checkpoint/safetensors.h"
 #include "cli/memory_plan.h"
+#include "cli/text_lines.h"
 #include "cli/verbs.h"
 #include "core/error.h"
 #include "decoding/logprob.h"
@@ -17,29 +18,10 @@ struct Arguments {
   std::string input, logits;
 };
 
-std::vector<int32_t> tokens_of(const std::string& text, const Tokenizer* tokenizer, const ModelConfig& config,
-                               const std::string& where) {
-  const nlohmann::json line = nlohmann::json::parse(text, nullptr, false);
-  if (line.is_object() && line.contains("tokens")) return token_ids(line["tokens"], config.vocab_size, where);
-  if (!line.is_object() || !line.contains("text") || !line["text"].is_string()) {
-    throw InvalidArgument(error_text(where, R"({"text": …} or {"tokens": […]})", "something else"));
-  }
-  if (!tokenizer) throw InvalidArgument(error_text(where, "token ids (the model has no tokenizer)", "a text"));
-  return tokenizer->encode(line["text"].get<std::string>());
-}
-
-// Refuses what would fail in the middle of a text.
-void check_length(const Model& model, size_t tokens, const std::string& where) {
-  const int64_t positions = model.max_positions();
-  if (static_cast<int64_t>(tokens) > positions) {
-    throw InvalidArgument(error_text(where, "at most " + std::to_string(positions) + " tokens", std::to_string(tokens),
-                                     "a shorter text or a linear attention"));
-  }
-}
-
-// One text's results; `logits` (may be null) receives [T, V].
-nlohmann::json score(const Model& model, const std::vector<int32_t>& tokens, Workspace& workspace,
-                     std::vector<float>* logits) {
+// One text's results of a decoder; `logits` (may be null) receives [T, V].
+nlohmann::json score_decoder(const Model& model, const TextLine& line, Workspace& workspace,
+                             std::vector<float>* logits) {
+  const std::vector<int32_t>& tokens = line.tokens;
   nlohmann::json logprobs = nlohmann::json::array(), best = nlohmann::json::array();
   if (!tokens.empty()) logprobs.push_back(nullptr);
   const int64_t vocab_size = model.config().vocab_size;
@@ -54,31 +36,57 @@ nlohmann::json score(const Model& model, const std::vector<int32_t>& tokens, Wor
   return {{"tokens", tokens}, {"logprobs", logprobs}, {"argmax", best}};
 }
 
+// Of an encoder: every position says what stands there; a classification head says what the text is.
+nlohmann::json score_encoder(const Model& model, const TextLine& line, Workspace& workspace,
+                             std::vector<float>* logits) {
+  nlohmann::json result = {{"tokens", line.tokens}};
+  if (line.tokens.empty()) return result;
+  const SequenceState empty = model.new_state();
+  Segment segment{.state = &empty, .tokens = line.tokens, .logits = Logits::kAll, .token_types = line.token_types};
+  StepOutput output;
+  if (model.gives(Output::kLogits)) {
+    model.step({&segment, 1}, workspace, output);
+    for (size_t r = 0; r < line.tokens.size(); ++r) {
+      const float* row = output.logits(0, static_cast<int64_t>(r));
+      result["logprobs"].push_back(token_logprob(model.kernels(), row, output.width, line.tokens[r]));
+      result["argmax"].push_back(argmax(row, output.width));
+      if (logits) logits->insert(logits->end(), row, row + output.width);
+    }
+  }
+  if (model.gives(Output::kLabels)) {
+    segment.logits = Logits::kFirst;
+    model.step({&segment, 1}, workspace, output, Output::kLabels);
+    result["labels"] = std::vector<float>(output.logits(0, 0), output.logits(0, 0) + output.width);
+  }
+  return result;
+}
+
 int run(const Arguments& arguments) {
   const ModelFiles files = arguments.model.open();
   std::istringstream input(read_input(arguments.input));
   const auto tokenizer = tokenizer_of(files);
   const auto model = arguments.model.load(files);
+  const bool keep = !arguments.logits.empty();
+  if (!model->gives(Output::kLogits) && (keep || !model->gives(Output::kLabels))) {
+    throw NotSupported(error_text(arguments.model.model, "a model with a head for words or classes", "neither",
+                                  "`encode` for its hidden states"));
+  }
   Workspace workspace(arguments.model.thread_count());
 
   std::deque<std::vector<float>> logits;
   std::vector<TensorToWrite> tensors;
-  std::string text;
-  for (int64_t number = 1; std::getline(input, text); ++number) {
-    if (text.find_first_not_of(" \t\r") == std::string::npos) continue;
-    const std::string where = arguments.input + ":" + std::to_string(number);
-    const std::vector<int32_t> tokens = tokens_of(text, tokenizer.get(), model->config(), where);
-    check_length(*model, tokens.size(), where);
-    const bool keep = !arguments.logits.empty();
+  for (const TextLine& line : read_text_lines(input, tokenizer.get(), *model, arguments.input)) {
     if (keep) logits.emplace_back();
-    std::cout << score(*model, tokens, workspace, keep ? &logits.back() : nullptr).dump() << std::endl;
+    std::vector<float>* own = keep ? &logits.back() : nullptr;
+    const auto score = model->config().bidirectional ? score_encoder : score_decoder;
+    std::cout << score(*model, line, workspace, own).dump() << std::endl;
     if (keep) {
       tensors.push_back({"logits." + std::to_string(tensors.size()),
-                         {static_cast<int64_t>(tokens.size()), model->config().vocab_size},
+                         {static_cast<int64_t>(line.tokens.size()), model->config().vocab_size},
                          logits.back().data()});
     }
   }
-  if (!arguments.logits.empty()) write_safetensors(arguments.logits, tensors);
+  if (keep) write_safetensors(arguments.logits, tensors);
   return kExitOk;
 }
 
@@ -88,10 +96,17 @@ std::function<int()> add_score(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   app.footer(
       "Log-probabilities of texts under the model, one JSON line for each input line:\n"
-      "  tokens, logprobs (the first is null), argmax (the likeliest next token after each)\n\n"
+      "  tokens, logprobs (the first is null), argmax (the likeliest next token after each)\n"
+      "Of an encoder (BERT): logprobs and argmax of the token at each position, labels (a classification head's "
+      "logits)."
+      "\n\n"
       "  echo '{\"text\": \"The sky is blue.\"}' | espalier score MODEL --input -");
+  arguments->model.encoders = true;
   arguments->model.add_to(app);
-  app.add_option("--input", arguments->input, R"(JSON lines {"text": …} or {"tokens": […]}; - is stdin)")->required();
+  app.add_option(
+         "--input", arguments->input,
+         R"(JSON lines {"text": …} or {"tokens": […]}, with "token_types": […] where the model has them; - is stdin)")
+      ->required();
   app.add_option("--logits", arguments->logits, "Write logits.0 … [T, V] to this safetensors file");
   return [arguments] { return run(*arguments); };
 }

@@ -38,6 +38,7 @@ struct ModelArguments {
   std::string model, adapter, attention, weights = "bf16";
   int threads = 0;  // 0: as many as there are processors
   bool verbose = false;
+  bool encoders = false;  // whether the verb can do something with a model whose rows all see each other
 
   void add_to(CLI::App& app);
   Log log() const;

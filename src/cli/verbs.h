@@ -8,6 +8,7 @@ namespace espalier {
 std::function<int()> add_generate(CLI::App& app);
 std::function<int()> add_chat(CLI::App& app);
 std::function<int()> add_score(CLI::App& app);
+std::function<int()> add_encode(CLI::App& app);
 std::function<int()> add_tokenize(CLI::App& app);
 std::function<int()> add_inspect(CLI::App& app);
 std::function<int()> add_evaluate(CLI::App& app);

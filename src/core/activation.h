@@ -11,6 +11,7 @@ enum class Activation {
   kGeluTanh,     // x (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3))) / 2
   kRelu,         // max(x, 0)
   kReluSquared,  // max(x, 0)^2
+  kTanh,
 };
 
 // "silu" or "swish", "gelu", "gelu_new" (also "gelu_fast", "gelu_pytorch_tanh"), "relu", "relu2". Throws NotSupported

@@ -102,6 +102,16 @@ struct ReluSquared {
     return mul(y, y);
   }
 };
+struct Tanh {  // 2 / (1 + e^-2x) - 1, and x - x^3/3 + 2x^5/15 - 17x^7/315 where that would cancel
+  HWY_INLINE V16 operator()(const V16& x) const {
+    const V16 minus_one = broadcast(-1.0f);
+    const V16 far = add(gate_by_sigmoid(broadcast(2.0f), mul(x, broadcast(2.0f))), minus_one);
+    const V16 square = mul(x, x);
+    V16 p = fma(square, broadcast(-17.0f / 315.0f), broadcast(2.0f / 15.0f));
+    p = fma(fma(p, square, broadcast(-1.0f / 3.0f)), mul(square, x), x);
+    return select_less(square, broadcast(0.01f), p, far);
+  }
+};
 
 template <class Body>
 void with_activation(Activation f, Body&& body) {
@@ -116,6 +126,8 @@ void with_activation(Activation f, Body&& body) {
       return body(Relu());
     case Activation::kReluSquared:
       return body(ReluSquared());
+    case Activation::kTanh:
+      return body(Tanh());
   }
 }
 

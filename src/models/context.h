@@ -3,6 +3,7 @@
 //   Tensor [R, features], Matrix (a linear layer: weight and bias), Vector (a norm's weight or bias), Tokens
 //   embed(Matrix, Tokens)               [R] -> [R, d]
 //   add_positions(Tensor, Matrix)       + the table's row of each row's position
+//   add_token_types(Tensor, Matrix)     + the table's row of each row's token type
 //   rms_norm(Tensor, Vector, eps), layer_norm(Tensor, weight, bias, eps)
 //   project(Tensor, {Matrix…})          [R, in] -> one [R, out] for each matrix, in one pass over the rows
 //   rotate(Tensor, heads, head_dim)     rotary embedding, halves layout, at the rows' positions
@@ -11,13 +12,14 @@
 //                                       k and v were projected from
 //   activate(f, x), gated(f, gate, up)  f(x), f(gate) * up
 //   add(Tensor, Tensor)                 residual
+//   add_vector(Tensor, Vector)          the same vector to every row
 //   layer(Tensor, body)                 runs body(x) -> x; where a Context manages memory
 //   output_rows(Tensor)                 the rows whose logits are wanted
 // Results may take the place of an operand in memory: a model uses each tensor once, except a layer's input and what a
 // norm gave.
 //
 // A Loader reads the weights: matrix(name, outputs, inputs, bias) -> Matrix: "name.weight" [outputs, inputs] and, if
-// it has one, "name.bias"; vector(name, n) -> Vector.
+// it has one, "name.bias"; vector(name, n) -> Vector; has(name): whether there is such a tensor.
 #pragma once
 
 #include <array>
@@ -28,6 +30,14 @@
 #include "checkpoint/model_files.h"
 
 namespace espalier {
+
+// What a model can give of a row.
+enum class Output {
+  kLogits,  // [V]
+  kHidden,  // [d] after the last norm
+  kPooled,  // [d] what the pooler makes of it
+  kLabels,  // [labels] of a classification head
+};
 
 // A linear layer of a model's layer: name.weight [outputs, inputs] and, if it has one, name.bias.
 struct LinearLayer {

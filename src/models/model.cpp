@@ -16,7 +16,16 @@ int64_t SequenceState::bytes() const {
 }
 
 const float* StepOutput::logits(size_t segment, int64_t row) const {
-  return logit_rows[static_cast<size_t>(first_row[segment] + row)];
+  return rows[static_cast<size_t>(first_row[segment] + row)];
+}
+
+void Model::step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const {
+  if (!gives(what)) {
+    static constexpr const char* kParts[] = {"a head for words", "hidden states", "a pooler", "a classification head"};
+    throw NotSupported(
+        error_text("model", std::string("one with ") + kParts[static_cast<int>(what)], "no such tensors in its files"));
+  }
+  run(segments, workspace, output, what);
 }
 
 SequenceState Model::new_state() const {

@@ -18,6 +18,7 @@
 #include "core/arena.h"
 #include "core/thread_pool.h"
 #include "kernels/packed_matrix.h"
+#include "models/context.h"
 
 namespace espalier {
 
@@ -29,13 +30,15 @@ struct SequenceState {
   int64_t bytes() const;
 };
 
-enum class Logits { kNone, kLast, kAll };
+// Which rows' outputs are wanted.
+enum class Logits { kNone, kFirst, kLast, kAll };
 
 struct Segment {
   const SequenceState* state = nullptr;
   std::span<const int32_t> tokens;   // [R >= 1]
   std::span<const int32_t> parents;  // [R] index of the parent, -1 for the state, parent < own index; empty: a chain
   Logits logits = Logits::kAll;
+  std::span<const int32_t> token_types = {};  // [R], of models that have them; empty: all 0
 };
 
 // The rows that a step computed for one segment, waiting to be committed.
@@ -47,12 +50,14 @@ struct Pending {
 };
 
 struct StepOutput {
-  // Logits of (segment, row), [V]; valid until the next step with the same workspace. Null if not asked for.
+  // What was asked for of (segment, row), [width]: logits [V], or another Output. Valid until the next step with the
+  // same workspace. Null if not asked for.
   const float* logits(size_t segment, int64_t row) const;
 
-  std::vector<Pending> pending;          // one per segment
-  std::vector<const float*> logit_rows;  // all rows, null where not asked for
-  std::vector<int64_t> first_row;        // per segment
+  int64_t width = 0;
+  std::vector<Pending> pending;    // one per segment
+  std::vector<const float*> rows;  // all rows, null where not asked for
+  std::vector<int64_t> first_row;  // per segment
 };
 
 // Memory that steps reuse. One per thread of control.
@@ -78,6 +83,7 @@ class Model {
   virtual const ModelConfig& config() const = 0;
   virtual const Kernels& kernels() const = 0;
   virtual const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const = 0;  // per layer
+  virtual bool gives(Output what) const = 0;
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t parameters() const = 0;
 
@@ -90,8 +96,11 @@ class Model {
   int64_t max_tree_depth(int64_t length) const;
 
   // Runs all segments at once. `output` is reused memory. Throws InvalidArgument for a token outside the
-  // vocabulary, a malformed tree, a tree beyond max_tree_depth(), or positions beyond the model's.
-  virtual void step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output) const = 0;
+  // vocabulary, a malformed tree, a tree beyond max_tree_depth(), or positions beyond the model's; NotSupported for an
+  // output that the model does not give. The rows of an encoder's segment are a span: they see each other, follow an
+  // empty state, and are not to be committed.
+  void step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output,
+            Output what = Output::kLogits) const;
 
   // Takes the rows `path` (root first, each the parent of the next) into every layer, or into none. Throws
   // InvalidArgument when the state is not the one the step saw (by length) or the path is not a path.
@@ -105,6 +114,9 @@ class Model {
                const std::function<void(int64_t index, const float* logits)>& each_row, std::vector<float>* last,
                int64_t chunk = kPrefillChunk) const;
   static constexpr int64_t kPrefillChunk = 256;
+
+ protected:
+  virtual void run(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const = 0;
 };
 
 // Builds the family that `files.config` names. Throws NotSupported for an unknown one.

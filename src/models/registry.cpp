@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "models/bert.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
 #include "models/step_model.h"
@@ -13,6 +14,7 @@ namespace {
 constexpr ModelFamily kFamilies[] = {
     {"llama", load_step_model<Llama>},
     {"gpt2", load_step_model<Gpt2>},
+    {"bert", load_step_model<Bert>},
 };
 
 }  // namespace

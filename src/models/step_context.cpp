@@ -59,13 +59,27 @@ Rows StepContext::embed(const StepMatrix& table, std::span<const int32_t> tokens
   return x;
 }
 
-Rows StepContext::add_positions(const Rows& x, const StepMatrix& table) {
+template <class Index>
+Rows StepContext::add_table_rows(const Rows& x, const StepMatrix& table, const std::vector<Index>& index) {
   Rows y = allocate(x.rows, x.columns);
   each_row(x.rows, x.columns * 4, [&](int64_t r) {
-    table.weight.row(rows_.positions[static_cast<size_t>(r)], y.row(r));
+    table.weight.row(index[static_cast<size_t>(r)], y.row(r));
     kernels_.add(x.row(r), y.row(r), x.columns, y.row(r));
   });
   return y;
+}
+
+Rows StepContext::add_positions(const Rows& x, const StepMatrix& table) {
+  return add_table_rows(x, table, rows_.positions);
+}
+
+Rows StepContext::add_token_types(const Rows& x, const StepMatrix& table) {
+  return add_table_rows(x, table, rows_.token_types);
+}
+
+Rows StepContext::add_vector(const Rows& x, const std::vector<float>& vector) {
+  each_row(x.rows, x.columns, [&](int64_t r) { kernels_.add(x.row(r), vector.data(), x.columns, x.row(r)); });
+  return x;
 }
 
 Rows StepContext::rms_norm(const Rows& x, const std::vector<float>& weight, double eps) {
@@ -92,10 +106,7 @@ void StepContext::project(const Rows& x, std::span<const StepMatrix* const> laye
   multiply(kernels_, workspace_.pool, workspace_.arena, std::span(weights, layers.size()), x.data, x.rows, x.columns,
            std::span(outputs, results.size()));
   for (size_t i = 0; i < results.size(); ++i) {
-    const std::vector<float>& bias = layers[i]->bias;
-    if (bias.empty()) continue;
-    const Rows& y = results[i];
-    each_row(y.rows, y.columns, [&](int64_t r) { kernels_.add(y.row(r), bias.data(), y.columns, y.row(r)); });
+    if (!layers[i]->bias.empty()) add_vector(results[i], layers[i]->bias);
   }
 }
 
@@ -131,6 +142,7 @@ Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const
                         .out_stride = out.columns,
                         .hidden = hidden.row(first),
                         .hidden_stride = hidden.columns,
+                        .span = config_.bidirectional,
                         .extra = pending_[s].extra[layer].data()});
     pending_[s].k[layer].assign(k.row(first), k.row(first) + count * k.columns);
     pending_[s].v[layer].assign(v.row(first), v.row(first) + count * v.columns);

@@ -25,6 +25,7 @@ struct StepRows {
   std::vector<int64_t> first_row;                // per segment
   std::vector<int32_t> tokens, parents, depths;  // [R]; parents and depths within the segment
   std::vector<int64_t> positions;                // [R]
+  std::vector<int32_t> token_types;              // [R]
   std::vector<uint8_t> chain;                    // per segment
   std::vector<int64_t> wanted;                   // rows whose logits are wanted, ascending
 };
@@ -42,6 +43,7 @@ class StepContext {
 
   Rows embed(const StepMatrix& table, std::span<const int32_t> tokens);
   Rows add_positions(const Rows& x, const StepMatrix& table);
+  Rows add_token_types(const Rows& x, const StepMatrix& table);
   Rows rms_norm(const Rows& x, const std::vector<float>& weight, double eps);
   Rows layer_norm(const Rows& x, const std::vector<float>& weight, const std::vector<float>& bias, double eps);
   template <size_t N>
@@ -57,6 +59,7 @@ class StepContext {
   Rows activate(Activation f, const Rows& x);
   Rows gated(Activation f, const Rows& gate, const Rows& up);
   Rows add(const Rows& a, const Rows& b);
+  Rows add_vector(const Rows& x, const std::vector<float>& vector);
   Rows output_rows(const Rows& x);
 
   // A layer's memory is given back at its end; only its result stays.
@@ -77,6 +80,8 @@ class StepContext {
   Rows allocate(int64_t rows, int64_t columns) { return {workspace_.arena.floats(rows * columns), rows, columns}; }
   static constexpr size_t kMaxProjections = 4;
   void project(const Rows& x, std::span<const StepMatrix* const> layers, std::span<const Rows> results);
+  template <class Index>
+  Rows add_table_rows(const Rows& x, const StepMatrix& table, const std::vector<Index>& index);
   static void copy(const Rows& from, Rows& to);
   template <class Body>
   void each_row(int64_t rows, int64_t floats_per_row, Body&& body);

@@ -43,6 +43,11 @@ std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& confi
   std::vector<std::unique_ptr<Mechanism>> mechanisms;
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
     auto mechanism = make_mechanism(AttentionSpec::parse(config.attention[l]), attention_shape(config, l), more);
+    if (config.bidirectional && !mechanism->capabilities().span) {
+      throw NotSupported(error_text("layer " + std::to_string(l) + ": " + config.attention[l],
+                                    "an attention with a bidirectional form, as an encoder needs it", "none",
+                                    "softmax"));
+    }
     std::vector<std::vector<float>> values;
     for (const ParameterInfo& parameter : mechanism->parameters()) {
       const std::string name = parameter_name(parameter, l);

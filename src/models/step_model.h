@@ -1,13 +1,13 @@
-// A decoder of any family at inference. `Family` names its text for all contexts:
+// A model of any family at inference. `Family` names its text for all contexts:
 //   template <class Context> using Weights
 //   static Weights<Context> load<Context>(Loader&, const ModelConfig&)
-//   and the parts that models/decoder.h puts together
+//   and the parts that models/forward.h puts together
 #pragma once
 
 #include <memory>
 #include <vector>
 
-#include "models/decoder.h"
+#include "models/forward.h"
 #include "models/model.h"
 #include "models/step_context.h"
 #include "models/step_loader.h"
@@ -31,17 +31,26 @@ class StepModel : public Model {
   const ModelConfig& config() const override { return config_; }
   const Kernels& kernels() const override { return kernels_; }
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
+  bool gives(Output what) const override {
+    if constexpr (requires { Family::gives(weights_, what); }) {
+      return Family::gives(weights_, what);
+    } else {
+      return what == Output::kLogits || what == Output::kHidden;
+    }
+  }
   int64_t weight_bytes() const override { return weight_bytes_; }
   int64_t parameters() const override { return parameters_; }
 
-  void step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output) const override {
+ protected:
+  void run(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const override {
     const StepRows rows = gather_rows(*this, segments, output);
     const FloatEnvironment environment;
     workspace.arena.reset();
     StepContext context(kernels_, workspace, mechanisms_, config_, rows, output.pending);
-    const Rows logits = decoder_logits<Family>(context, config_, weights_, std::span<const int32_t>(rows.tokens));
+    const Rows wanted = forward<Family>(context, config_, weights_, std::span<const int32_t>(rows.tokens), what);
+    output.width = wanted.columns;
     for (size_t i = 0; i < rows.wanted.size(); ++i) {
-      output.logit_rows[static_cast<size_t>(rows.wanted[i])] = logits.row(static_cast<int64_t>(i));
+      output.rows[static_cast<size_t>(rows.wanted[i])] = wanted.row(static_cast<int64_t>(i));
     }
   }
 

@@ -42,6 +42,19 @@ void check_tokens(const Segment& segment, int64_t vocab_size) {
   }
 }
 
+void append_token_types(const Segment& segment, int64_t types, StepRows& rows) {
+  if (!segment.token_types.empty() && segment.token_types.size() != segment.tokens.size()) {
+    refuse(std::to_string(segment.tokens.size()) + " token types", std::to_string(segment.token_types.size()));
+  }
+  for (const int32_t type : segment.token_types) {
+    if (type < 0 || type >= std::max<int64_t>(types, 1)) {
+      refuse("a token type in [0, " + std::to_string(std::max<int64_t>(types, 1)) + ")", std::to_string(type));
+    }
+  }
+  rows.token_types.insert(rows.token_types.end(), segment.token_types.begin(), segment.token_types.end());
+  rows.token_types.resize(rows.tokens.size(), 0);
+}
+
 }  // namespace
 
 StepRows gather_rows(const Model& model, std::span<const Segment> segments, StepOutput& output) {
@@ -62,12 +75,17 @@ StepRows gather_rows(const Model& model, std::span<const Segment> segments, Step
     rows.first_row.push_back(first);
     rows.tokens.insert(rows.tokens.end(), segment.tokens.begin(), segment.tokens.end());
     const int64_t deepest = append_tree(segment, rows);
+    if (config.bidirectional && (base > 0 || !rows.chain.back())) {
+      refuse("a whole text for an encoder", base > 0 ? std::to_string(base) + " rows before it" : "a tree");
+    }
+    append_token_types(segment, config.token_types, rows);
     if (!rows.chain.back() && deepest > model.max_tree_depth(base)) {
       refuse("a tree of depth <= " + std::to_string(model.max_tree_depth(base)), std::to_string(deepest));
     }
     if (base + deepest >= max_positions) {
       refuse("positions below " + std::to_string(max_positions), std::to_string(base + deepest));
     }
+    if (segment.logits == Logits::kFirst) rows.wanted.push_back(first);
     if (segment.logits == Logits::kLast) rows.wanted.push_back(first + count - 1);
     for (int64_t r = 0; segment.logits == Logits::kAll && r < count; ++r) rows.wanted.push_back(first + r);
 
@@ -79,7 +97,7 @@ StepRows gather_rows(const Model& model, std::span<const Segment> segments, Step
     pending.extra.resize(model.mechanisms().size());
   }
   output.first_row = rows.first_row;
-  output.logit_rows.assign(rows.tokens.size(), nullptr);
+  output.rows.assign(rows.tokens.size(), nullptr);
   return rows;
 }
 

@@ -80,6 +80,8 @@ at::Tensor TrainContext::activate(Activation f, const at::Tensor& x) const {
       return at::relu(x);
     case Activation::kReluSquared:
       return at::relu(x).square();
+    case Activation::kTanh:
+      return at::tanh(x);
   }
   return x;
 }

@@ -3,7 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "models/decoder.h"
+#include "models/forward.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
 
@@ -50,7 +50,7 @@ class TrainDecoder : public TrainModel {
     return Family::projections(context, config_, weights_.layers[static_cast<size_t>(layer)], x);
   }
   at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const override {
-    return decoder_hidden<Family>(context, config_, weights_, tokens);
+    return forward_hidden<Family>(context, config_, weights_, tokens);
   }
   const at::Tensor& head() const override { return head_of<TrainContext>(weights_).weight; }
 

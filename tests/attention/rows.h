@@ -74,12 +74,18 @@ struct Placement {
   int64_t offset = 0;  // floats from a 64-byte border to the first
 };
 
+// How the rows of a step see each other, where they are no tree's.
+struct Span {
+  bool span = false, keys = true;
+  RelativeBias bias = {};
+};
+
 // One step over `tree` (rows that follow `state`, parent[r] < r); out [R][H * Dv]. All memory that a mechanism may
 // not read is NaN.
 inline std::vector<std::vector<float>> step(const Kernels& kernels, const Mechanism& mechanism,
                                             const AttentionShape& shape, const LayerState& state,
                                             const plain::Sequence& tree, const std::vector<int32_t>& parent,
-                                            Placement placement = {}, int threads = 1) {
+                                            Placement placement = {}, int threads = 1, Span span = {}) {
   constexpr float kNan = std::numeric_limits<float>::quiet_NaN();
   const int64_t rows = static_cast<int64_t>(parent.size());
   std::vector<int32_t> depth;
@@ -119,6 +125,9 @@ inline std::vector<std::vector<float>> step(const Kernels& kernels, const Mechan
                             .out_stride = out_stride,
                             .hidden = hidden.data() + placement.offset,
                             .hidden_stride = hidden_stride,
+                            .span = span.span,
+                            .keys = span.keys,
+                            .bias = span.bias,
                             .extra = extra.data()};
   ThreadPool pool(threads);
   Arena arena;

@@ -256,6 +256,84 @@ TEST(Shapes, MoreQueryHeadsThanAreMadeForAreRefused) {
   }
 }
 
+// Rows that all see each other, or only a fixed state: what each of them gets is the definition's, whatever memory,
+// threads and instruction sets compute it.
+TEST(Spans, EqualTheDefinition) {
+  constexpr int64_t kReach = 9;
+  for (const char* text : {"softmax"}) {
+    for (const AttentionShape& base_shape : kShapes) {
+      for (const bool keys : {true, false}) {
+        for (const auto& [past, count] : {std::pair(0, 1), {0, 2}, {0, 17}, {5, 30}, {0, 300}, {256, 3}, {300, 40}}) {
+          if (!keys && past == 0) continue;
+          Random random(static_cast<uint64_t>(past + count));
+          AttentionShape shape = base_shape;
+          if (past == 5) shape.scale = 0.7f;
+          const auto spec = AttentionSpec::parse(text);
+          const auto mechanism = make_mechanism(spec, shape);
+          ASSERT_TRUE(mechanism->capabilities().span);
+          const auto parameters = testing::random_parameters(*mechanism, random);
+          mechanism->load(parameters);
+          plain::Sequence before, rows;
+          append_random(before, shape, past, random);
+          append_random(rows, shape, count, random);
+          std::vector<float> biases;
+          for (int64_t i = 0; i < shape.heads * (2 * kReach + 1); ++i) biases.push_back(random.normal());
+          const RelativeBias bias =
+              count % 2 == 0 && mechanism->capabilities().bias ? RelativeBias{biases.data(), kReach} : RelativeBias{};
+          const LayerState state = committed(best_kernels(), *mechanism, before, past);
+          std::vector<int32_t> parent;
+          for (int32_t r = 0; r < count; ++r) parent.push_back(r - 1);
+          const testing::Span span{true, keys, bias};
+          const auto got = testing::step(best_kernels(), *mechanism, shape, state, rows, parent, {}, 1, span);
+          for (const Isa isa : supported_isas()) {
+            const auto again = testing::step(kernels_for(isa), *mechanism, shape, state, rows, parent, {3, 5}, 2, span);
+            ASSERT_EQ(got, again) << isa_name(isa);
+          }
+          plain::Sequence all = before;
+          all.q.insert(all.q.end(), rows.q.begin(), rows.q.end());
+          if (keys) {
+            all.k.insert(all.k.end(), rows.k.begin(), rows.k.end());
+            all.v.insert(all.v.end(), rows.v.begin(), rows.v.end());
+          }
+          for (int64_t r = 0; r < count; ++r) {
+            const auto expected = plain::attention_row(spec, shape, parameters, all, past + r, true, bias);
+            for (size_t c = 0; c < expected.size(); ++c) {
+              ASSERT_NEAR(got[static_cast<size_t>(r)][c], expected[c], kTolerance) << text << " past " << past;
+            }
+          }
+        }
+      }
+    }
+  }
+}
+
+// The bias of a tree's node counts from its own position.
+TEST(Spans, ABiasOnTreesIsThatOfTheirPaths) {
+  constexpr int64_t kReach = 4;
+  Random random(23);
+  for (const AttentionShape& shape : kShapes) {
+    const auto spec = AttentionSpec::parse("softmax");
+    const auto mechanism = make_mechanism(spec, shape);
+    plain::Sequence past;
+    append_random(past, shape, 7, random);
+    const LayerState state = committed(best_kernels(), *mechanism, past, 7);
+    const Tree tree = random_tree(shape, 12, 6, random);
+    std::vector<float> biases;
+    for (int64_t i = 0; i < shape.heads * (2 * kReach + 1); ++i) biases.push_back(random.normal());
+    const RelativeBias bias{biases.data(), kReach};
+    const auto got = testing::step(best_kernels(), *mechanism, shape, state, tree.rows, tree.parent, {}, 1,
+                                   {.span = false, .keys = true, .bias = bias});
+    for (int32_t node = 0; node < static_cast<int32_t>(tree.parent.size()); ++node) {
+      const plain::Sequence path = testing::path_sequence(past, 7, tree.rows, tree.parent, node);
+      const auto expected =
+          plain::attention_row(spec, shape, {}, path, static_cast<int64_t>(path.k.size()) - 1, false, bias);
+      for (size_t c = 0; c < expected.size(); ++c) {
+        ASSERT_NEAR(got[static_cast<size_t>(node)][c], expected[c], kTolerance);
+      }
+    }
+  }
+}
+
 // Sums and decays over a text that is far longer than any training: nothing overflows, whatever the gates say.
 TEST(LongTexts, StayFinite) {
   const AttentionShape shape{.heads = 2, .heads_kv = 1, .dim_k = 4, .dim_v = 4, .hidden = 3};

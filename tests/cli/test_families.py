@@ -3,13 +3,26 @@ import json
 
 import pytest
 import torch
-from conftest import error_line, run
+from conftest import error_line, run, run_json
 from safetensors.torch import load_file
-from transformers import GPT2Config, GPT2LMHeadModel, GPT2Model, LlamaConfig, LlamaForCausalLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForSequenceClassification,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    GPT2Model,
+    LlamaConfig,
+    LlamaForCausalLM,
+)
 
 LLAMA = dict(vocab_size=131, hidden_size=60, intermediate_size=77, num_hidden_layers=2, num_attention_heads=6,
              num_key_value_heads=3, head_dim=12, max_position_embeddings=160, initializer_range=0.2)  # fmt: skip
 GPT2 = dict(vocab_size=131, n_embd=60, n_layer=2, n_head=5, n_positions=160, n_inner=77, initializer_range=0.2)
+
+BERT = dict(vocab_size=131, hidden_size=60, intermediate_size=77, num_hidden_layers=2, num_attention_heads=5,
+            max_position_embeddings=300, type_vocab_size=3, initializer_range=0.2)  # fmt: skip
 
 
 def llama3(factor):
@@ -31,6 +44,14 @@ MODELS = {
     "gpt2, relu": lambda: GPT2LMHeadModel(GPT2Config(**GPT2, activation_function="relu")),
 }
 
+ENCODERS = {
+    "bert": lambda: BertForMaskedLM(BertConfig(**BERT)),
+    "bert, untied": lambda: BertForMaskedLM(BertConfig(**BERT, tie_word_embeddings=False)),
+    "bert, relu": lambda: BertForMaskedLM(BertConfig(**BERT, hidden_act="relu")),
+    "bert, bare": lambda: BertModel(BertConfig(**BERT)),
+    "bert, classes": lambda: BertForSequenceClassification(BertConfig(**BERT, num_labels=4)),
+}
+
 
 def seed_of(name):
     seed = sum(name.encode())
@@ -41,7 +62,7 @@ def seed_of(name):
 def random_model(name):
     """All parameters random: biases and norms too, which transformers starts at 0 and 1."""
     torch.manual_seed(seed_of(name))
-    model = MODELS[name]().eval()
+    model = (MODELS | ENCODERS)[name]().eval()
     with torch.no_grad():
         for key, value in model.named_parameters():
             if value.dim() == 1:
@@ -100,6 +121,107 @@ def test_gpt2_ends_where_its_positions_end(tmp_path):
 )
 def test_refused_gpt2_configs(change, says, tmp_path):
     random_model("gpt2").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.update(change)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert says in error_line("score", tmp_path, "--input", "-", stdin='{"tokens": [1]}', code=1)
+
+
+def encoder_inputs(name):
+    generator = torch.Generator().manual_seed(seed_of(name))
+    for n in (1, 2, 17, 300):
+        yield torch.randint(0, 131, (n,), generator=generator), torch.randint(0, 3, (n,), generator=generator)
+
+
+def as_lines(inputs):
+    return "\n".join(json.dumps({"tokens": ids.tolist(), "token_types": types.tolist()}) for ids, types in inputs)
+
+
+def padded(inputs):
+    """All texts as one batch of transformers': ids, token types, mask."""
+    ids = torch.nn.utils.rnn.pad_sequence([ids for ids, _ in inputs], batch_first=True)
+    types = torch.nn.utils.rnn.pad_sequence([types for _, types in inputs], batch_first=True)
+    mask = torch.nn.utils.rnn.pad_sequence([torch.ones_like(ids) for ids, _ in inputs], batch_first=True)
+    return dict(input_ids=ids, token_type_ids=types, attention_mask=mask)
+
+
+@pytest.mark.parametrize("name", ["bert", "bert, untied", "bert, relu"])
+def test_encoder_logits_are_those_of_transformers(name, tmp_path):
+    model = random_model(name)
+    model.save_pretrained(tmp_path / "model")
+    inputs = list(encoder_inputs(name))
+    lines = run_json("score", tmp_path / "model", "--weights", "f32", "--input", "-", "--logits",
+                     tmp_path / "logits.safetensors", stdin=as_lines(inputs))  # fmt: skip
+    logits = load_file(tmp_path / "logits.safetensors")
+    with torch.no_grad():
+        expected = model(**padded(inputs)).logits
+    for i, (ids, _) in enumerate(inputs):
+        own = expected[i, : len(ids)]
+        assert (logits[f"logits.{i}"] - own).abs().max() <= 1e-4
+        assert lines[i]["argmax"] == own.argmax(-1).tolist()
+        logprobs = own.log_softmax(-1)[torch.arange(len(ids)), ids]
+        assert (torch.tensor(lines[i]["logprobs"]) - logprobs).abs().max() <= 1e-4
+
+
+@pytest.mark.parametrize("name", ["bert", "bert, bare", "bert, classes"])
+def test_encoder_states_are_those_of_transformers(name, tmp_path):
+    model = random_model(name)
+    model.save_pretrained(tmp_path / "model")
+    inputs = list(encoder_inputs(name))
+    encode = ("encode", tmp_path / "model", "--weights", "f32", "--input", "-")
+    with torch.no_grad():
+        expected = model.base_model(**padded(inputs))
+    hidden = run_json(*encode, stdin=as_lines(inputs))
+    mean = run_json(*encode, "--pool", "mean", "--normalize", "--batch", 3, stdin=as_lines(inputs))
+    first = run_json(*encode, "--pool", "cls", stdin=as_lines(inputs))
+    run(*encode, "--pool", "mean", "--output", tmp_path / "e.safetensors", stdin=as_lines(inputs))
+    stored = load_file(tmp_path / "e.safetensors")
+    for i, (ids, _) in enumerate(inputs):
+        own = expected.last_hidden_state[i, : len(ids)]
+        assert (torch.tensor(hidden[i]["hidden"]) - own).abs().max() <= 1e-4
+        assert (torch.tensor(first[i]["embedding"]) - own[0]).abs().max() <= 1e-4
+        assert (stored[f"embedding.{i}"] - own.mean(0)).abs().max() <= 1e-4
+        assert (torch.tensor(mean[i]["embedding"]) - torch.nn.functional.normalize(own.mean(0), dim=0)).abs().max() <= 1e-4
+    if name != "bert":
+        pooled = run_json(*encode, "--pool", "pooler", stdin=as_lines(inputs))
+        for got, own in zip(pooled, expected.pooler_output, strict=True):
+            assert (torch.tensor(got["embedding"]) - own).abs().max() <= 1e-4
+    if name == "bert, classes":
+        scores = run_json("score", tmp_path / "model", "--weights", "f32", "--input", "-", stdin=as_lines(inputs))
+        with torch.no_grad():
+            labels = model(**padded(inputs)).logits
+        for got, own in zip(scores, labels, strict=True):
+            assert (torch.tensor(got["labels"]) - own).abs().max() <= 1e-4
+
+
+def test_what_an_encoder_cannot_do_is_said(tmp_path):
+    random_model("bert, bare").save_pretrained(tmp_path / "bare")
+    random_model("bert").save_pretrained(tmp_path / "words")
+    bare, words = tmp_path / "bare", tmp_path / "words"
+    line = '{"tokens": [1, 2]}'
+    assert "encoder" in error_line("generate", words, "--prompt", "x", "--json", code=1)
+    assert "encode" in error_line("score", bare, "--input", "-", stdin=line, code=1)
+    assert "pooler" in error_line("encode", words, "--pool", "pooler", "--input", "-", stdin=line, code=1)
+    assert "bidirectional" in error_line("score", words, "--attention", "gla", "--input", "-", stdin=line, code=1)
+    assert "300" in error_line("score", words, "--input", "-", stdin=json.dumps({"tokens": [1] * 301}), code=1)
+    assert "token type" in error_line("encode", words, "--input", "-", stdin='{"tokens": [1, 2], "token_types": [0]}', code=1)
+    assert "[0, 3)" in error_line("encode", words, "--input", "-", stdin='{"tokens": [1], "token_types": [3]}', code=1)
+    assert "at least one" in error_line("encode", words, "--input", "-", stdin='{"tokens": []}', code=1)
+    error_line("encode", words, "--normalize", "--input", "-", stdin=line, code=2)
+
+
+@pytest.mark.parametrize(
+    "change,says",
+    [
+        (dict(position_embedding_type="relative_key"), "relative_key"),
+        (dict(is_decoder=True), "is_decoder"),
+        (dict(num_attention_heads=7), "num_attention_heads"),
+        (dict(type_vocab_size=4), "token_type_embeddings"),
+        (dict(hidden_act="mish"), "mish"),
+    ],
+)
+def test_refused_bert_configs(change, says, tmp_path):
+    random_model("bert").save_pretrained(tmp_path)
     config = json.loads((tmp_path / "config.json").read_text())
     config.update(change)
     (tmp_path / "config.json").write_text(json.dumps(config))

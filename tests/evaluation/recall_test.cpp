@@ -48,10 +48,11 @@ class RememberingModel : public Model {
   const ModelConfig& config() const override { return config_; }
   const Kernels& kernels() const override { return best_kernels(); }
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
+  bool gives(Output what) const override { return what == Output::kLogits; }
   int64_t weight_bytes() const override { return 1; }
   int64_t parameters() const override { return 1; }
 
-  void step(std::span<const Segment> segments, Workspace&, StepOutput& output) const override {
+  void run(std::span<const Segment> segments, Workspace&, StepOutput& output, Output) const override {
     const Segment& segment = segments[0];
     text_.resize(static_cast<size_t>(segment.state->length()));
     const size_t rows = segment.tokens.size();
@@ -62,12 +63,12 @@ class RememberingModel : public Model {
     output.pending[0].v = {std::vector<float>(rows * 16)};
     output.pending[0].extra.resize(1);
     output.first_row = {0};
-    output.logit_rows.clear();
+    output.rows.clear();
     for (size_t r = 0; r < rows; ++r) {
       output.pending[0].parents.push_back(static_cast<int32_t>(r) - 1);
       text_.push_back(segment.tokens[r]);
       logits_[r * 256 + static_cast<size_t>(remembered())] = 20.0f;
-      output.logit_rows.push_back(logits_.data() + r * 256);
+      output.rows.push_back(logits_.data() + r * 256);
     }
   }
 

@@ -113,6 +113,7 @@ TEST(Rows, Activations) {
        [](double x) { return x * (1.0 + std::tanh(std::sqrt(2.0 / M_PI) * (x + 0.044715 * x * x * x))) / 2; }},
       {Activation::kRelu, [](double x) { return std::max(x, 0.0); }},
       {Activation::kReluSquared, [](double x) { return std::max(x, 0.0) * std::max(x, 0.0); }},
+      {Activation::kTanh, [](double x) { return std::tanh(x); }},
   };
   for (const auto& [f, exact] : activations) {
     for (const float scale : {1.0f, 30.0f, 300.0f}) {  // exp over- and underflows

@@ -52,12 +52,12 @@ void Head::add_v(int64_t s, double weight, double* out) const {
 }
 
 std::vector<double> attention_row(const AttentionSpec& spec, const AttentionShape& shape, const Parameters& parameters,
-                                  const Sequence& rows, int64_t t) {
+                                  const Sequence& rows, int64_t t, bool span, const RelativeBias& bias) {
   const auto form =
       std::find_if(std::begin(kForms), std::end(kForms), [&](const auto& entry) { return spec.name() == entry.first; });
   std::vector<double> out(static_cast<size_t>(shape.heads) * shape.dim_v, 0.0);
   for (int head = 0; head < shape.heads; ++head) {
-    const Head own{&rows, shape, head};
+    const Head own{&rows, shape, head, span, bias};
     double* y = out.data() + head * shape.dim_v;
     if (form != std::end(kForms)) {
       form->second(spec, parameters, own, t, y);

@@ -20,7 +20,11 @@ struct Head {
   const Sequence* rows;
   AttentionShape shape;
   int head;
+  bool span = false;
+  RelativeBias bias = {};
 
+  // The first row that row t does not see.
+  int64_t seen_end(int64_t t) const { return span ? static_cast<int64_t>(rows->k.size()) : t + 1; }
   const float* q(int64_t t) const { return rows->q[static_cast<size_t>(t)].data() + head * shape.dim_k; }
   const float* k(int64_t s) const { return rows->k[static_cast<size_t>(s)].data() + kv_head() * shape.dim_k; }
   const float* v(int64_t s) const { return rows->v[static_cast<size_t>(s)].data() + kv_head() * shape.dim_v; }
@@ -58,6 +62,6 @@ std::vector<double> hedgehog(const float* x, const std::vector<float>& weights, 
 
 // y_t of all heads, [H, Dv]. Throws InvalidArgument for a mechanism without a plain form.
 std::vector<double> attention_row(const AttentionSpec& spec, const AttentionShape& shape, const Parameters& parameters,
-                                  const Sequence& rows, int64_t t);
+                                  const Sequence& rows, int64_t t, bool span = false, const RelativeBias& bias = {});
 
 }  // namespace espalier::plain

@@ -1,0 +1,65 @@
+// The forward of all families: embedding, layers of attention and MLP beside a residual stream, final norm, head. A
+// family says what each part is:
+//   embed(context, config, weights, tokens), attention(context, config, layer, index, x), mlp(context, config, layer,
+//   x), final_norm(context, config, weights, x); Weights have `embed`, `layers` and an optional `head`.
+// and, where it differs:
+//   norm_after(context, config, layer, part, x)         after each residual sum (post-norm)
+//   output(context, config, weights, hidden, what)      instead of a linear head
+//   gives(weights, what)                                whether it has that output
+#pragma once
+
+#include "models/context.h"
+
+namespace espalier {
+
+enum class Part { kAttention, kMlp };
+
+template <class Context, class Weights>
+const typename Context::Matrix& head_of(const Weights& weights) {
+  return weights.head ? *weights.head : weights.embed;
+}
+
+// The residual stream after a part of a layer, [R, d].
+template <class Family, class Context, class Layer>
+typename Context::Tensor add_part(Context& context, const ModelConfig& config, const Layer& layer, Part part,
+                                  const typename Context::Tensor& x, const typename Context::Tensor& added) {
+  const auto sum = context.add(x, added);
+  if constexpr (requires { Family::norm_after(context, config, layer, part, sum); }) {
+    return Family::norm_after(context, config, layer, part, sum);
+  } else {
+    return sum;
+  }
+}
+
+// What the final norm leaves of the wanted rows, [rows, d].
+template <class Family, class Context>
+typename Context::Tensor forward_hidden(Context& context, const ModelConfig& config,
+                                        const typename Family::template Weights<Context>& weights,
+                                        const typename Context::Tokens& tokens) {
+  auto x = Family::embed(context, config, weights, tokens);  // [R, d]
+  for (size_t l = 0; l < weights.layers.size(); ++l) {
+    const auto& layer = weights.layers[l];
+    x = context.layer(x, [&](const auto& input) {
+      const auto attention = Family::attention(context, config, layer, static_cast<int64_t>(l), input);
+      const auto y = add_part<Family>(context, config, layer, Part::kAttention, input, attention);
+      return add_part<Family>(context, config, layer, Part::kMlp, y, Family::mlp(context, config, layer, y));
+    });
+  }
+  return Family::final_norm(context, config, weights, context.output_rows(x));
+}
+
+// What is asked for of the wanted rows; the model must have it.
+template <class Family, class Context>
+typename Context::Tensor forward(Context& context, const ModelConfig& config,
+                                 const typename Family::template Weights<Context>& weights,
+                                 const typename Context::Tokens& tokens, Output what) {
+  const auto hidden = forward_hidden<Family>(context, config, weights, tokens);
+  if (what == Output::kHidden) return hidden;
+  if constexpr (requires { Family::output(context, config, weights, hidden, what); }) {
+    return Family::output(context, config, weights, hidden, what);
+  } else {
+    return context.project(hidden, std::array{&head_of<Context>(weights)})[0];
+  }
+}
+
+}  // namespace espalier
