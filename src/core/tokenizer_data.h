@@ -9,8 +9,15 @@
 
 namespace espalier {
 
+// Steps before the words; see tokenizers/normalizer.h.
+struct NormalizerData {
+  bool clean = false, chinese_apart = false, strip_accents = false, lower_case = false;
+  std::string form;  // "nfc", "nfd", "nfkc", "nfkd", or ""
+};
+
 struct TokenizerData {
-  std::string model;                // "bpe" (byte-level)
+  std::string model;                // "bpe" (byte-level), "wordpiece"
+  NormalizerData normalizer;        // of "wordpiece"
   std::string pre_tokenizer;        // "smollm", "gpt2", "llama3": a name, never a regular expression to run
   std::vector<std::string> pieces;  // id -> text in the byte-level alphabet (V)
   std::vector<std::pair<std::string, std::string>> merges;  // in order of priority
@@ -18,8 +25,11 @@ struct TokenizerData {
   std::vector<int32_t> control_ids;                         // special tokens that decode() leaves out of plain text
   int32_t bos_id = -1, eos_id = -1, unk_id = -1, pad_id = -1;
   std::vector<int32_t> end_ids;  // all ids that end a generation (eos, eot, <|im_end|>)
-  bool add_bos = false, add_space_prefix = false;
-  std::string chat_template;  // Jinja text: looked up in a table, never executed
+  bool add_space_prefix = false;
+  std::vector<int32_t> prefix_ids, suffix_ids;  // what stands around every text: bos; [CLS] and [SEP]
+  std::string continuing_prefix = "##";         // of pieces inside a word (wordpiece)
+  int64_t max_word_characters = 100;            // longer words are unknown (wordpiece)
+  std::string chat_template;                    // Jinja text: looked up in a table, never executed
 };
 
 }  // namespace espalier

@@ -4,16 +4,12 @@
 #include <string>
 #include <unordered_map>
 
-#include "core/error.h"
-#include "core/tokenizer_data.h"
 #include "core/utf8.h"
 #include "tokenizers/pre_tokenizer.h"
-#include "tokenizers/tokenizer.h"
+#include "tokenizers/split_tokenizer.h"
 
 namespace espalier {
 namespace {
-
-constexpr int32_t kNone = -1;
 
 // GPT-2 writes bytes as printable characters: themselves where printable, U+0100 and on for the rest.
 std::vector<std::string> byte_alphabet() {
@@ -35,79 +31,12 @@ uint64_t pair_key(int32_t left, int32_t right) {
   return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
 }
 
-class ByteBpe : public Tokenizer {
+class ByteBpe : public SplitTokenizer {
  public:
-  explicit ByteBpe(const TokenizerData& data) : pre_tokenizer_(data.pre_tokenizer), data_(data) {
+  explicit ByteBpe(const TokenizerData& data) : SplitTokenizer(data), pre_tokenizer_(data.pre_tokenizer) {
     whole_words_ = data.pre_tokenizer == "llama3";
-    special_.assign(data.pieces.size(), false);
-    for (const int32_t id : data.special_ids) {
-      if (id < 0 || static_cast<size_t>(id) >= data.pieces.size()) {
-        throw CorruptFile(error_text("tokenizer", "special ids in the vocabulary", std::to_string(id)));
-      }
-      special_[static_cast<size_t>(id)] = true;
-    }
     read_pieces();
     read_merges();
-    specials_by_length_ = data.special_ids;
-    std::stable_sort(specials_by_length_.begin(), specials_by_length_.end(),
-                     [&](int32_t a, int32_t b) { return data_.pieces[a].size() > data_.pieces[b].size(); });
-  }
-
-  using Tokenizer::encode;
-  std::vector<int32_t> encode(std::span<const Part> parts, bool add_special) const override {
-    std::vector<int32_t> ids;
-    if (add_special && data_.add_bos && data_.bos_id >= 0) ids.push_back(data_.bos_id);
-    std::string plain;  // the text since the last special token
-    for (const Part& part : parts) {
-      if (const size_t bad = utf8_error(part.text); bad != std::string_view::npos) {
-        throw InvalidArgument(error_text("text", "valid UTF-8", "an invalid byte at offset " + std::to_string(bad)));
-      }
-      size_t done = 0;
-      for (size_t i = 0; part.parse_special && i < part.text.size();) {
-        const int32_t id = special_at(part.text.substr(i));
-        if (id == kNone) {
-          ++i;
-          continue;
-        }
-        plain += part.text.substr(done, i - done);
-        encode_plain(plain, ids);
-        plain.clear();
-        ids.push_back(id);
-        i += data_.pieces[static_cast<size_t>(id)].size();
-        done = i;
-      }
-      plain += part.text.substr(done);
-    }
-    encode_plain(plain, ids);
-    return ids;
-  }
-
-  std::string decode(std::span<const int32_t> ids, bool keep_special) const override {
-    std::string text;
-    for (const int32_t id : ids) {
-      const std::string_view piece = bytes(id);
-      if (keep_special || !is_special(id)) text += piece;
-    }
-    return text;
-  }
-
-  std::string_view bytes(int32_t id) const override {
-    if (id < 0 || static_cast<size_t>(id) >= bytes_.size()) {
-      throw InvalidArgument(
-          error_text("token", "an id in [0, " + std::to_string(bytes_.size()) + ")", std::to_string(id)));
-    }
-    return bytes_[static_cast<size_t>(id)];
-  }
-
-  int64_t vocab_size() const override { return static_cast<int64_t>(bytes_.size()); }
-  bool is_special(int32_t id) const override {
-    return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[static_cast<size_t>(id)];
-  }
-  int32_t special_id(std::string_view text) const override {
-    for (const int32_t id : data_.special_ids) {
-      if (data_.pieces[static_cast<size_t>(id)] == text) return id;
-    }
-    return kNone;
   }
 
  private:
@@ -119,13 +48,9 @@ class ByteBpe : public Tokenizer {
     const std::vector<std::string> alphabet = byte_alphabet();
     std::unordered_map<std::string, int> byte_of;
     for (int byte = 0; byte < 256; ++byte) byte_of.emplace(alphabet[static_cast<size_t>(byte)], byte);
-    bytes_.resize(data_.pieces.size());
     for (size_t id = 0; id < data_.pieces.size(); ++id) {
       const std::string& piece = data_.pieces[id];
-      if (special_[id]) {
-        bytes_[id] = piece;
-        continue;
-      }
+      if (is_special(static_cast<int32_t>(id))) continue;
       for (size_t i = 0; i < piece.size();) {
         const size_t length = utf8_step(std::string_view(piece).substr(i, 4)).bytes;
         const auto it = byte_of.find(piece.substr(i, length));
@@ -147,7 +72,7 @@ class ByteBpe : public Tokenizer {
   void read_merges() {
     std::unordered_map<std::string_view, int32_t> id_of;
     for (size_t id = 0; id < data_.pieces.size(); ++id) {
-      if (!special_[id]) id_of.emplace(data_.pieces[id], static_cast<int32_t>(id));
+      if (!is_special(static_cast<int32_t>(id))) id_of.emplace(data_.pieces[id], static_cast<int32_t>(id));
     }
     for (size_t rank = 0; rank < data_.merges.size(); ++rank) {
       const auto& [left, right] = data_.merges[rank];
@@ -160,16 +85,7 @@ class ByteBpe : public Tokenizer {
     }
   }
 
-  // The longest special token that `text` begins with.
-  int32_t special_at(std::string_view text) const {
-    for (const int32_t id : specials_by_length_) {
-      const std::string& piece = data_.pieces[static_cast<size_t>(id)];
-      if (!piece.empty() && text.starts_with(piece)) return id;
-    }
-    return kNone;
-  }
-
-  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const {
+  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const override {
     pre_tokenizer_.split(text, [&](std::string_view word) { encode_word(word, ids); });
   }
 
@@ -223,42 +139,16 @@ class ByteBpe : public Tokenizer {
   }
 
   PreTokenizer pre_tokenizer_;
-  TokenizerData data_;
-  bool whole_words_;  // a word of the vocabulary is taken without merging
-  std::vector<bool> special_;
-  std::vector<std::string> bytes_;                // id -> bytes
+  bool whole_words_;                              // a word of the vocabulary is taken without merging
   std::unordered_map<std::string, int32_t> ids_;  // bytes -> id
   std::unordered_map<uint64_t, Merge> merges_;
-  std::vector<int32_t> specials_by_length_;
   int32_t byte_ids_[256];
 };
 
 }  // namespace
 
-std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerData& data) {
-  if (data.pieces.empty()) throw InvalidArgument(error_text("tokenizer", "a model with a tokenizer", "none"));
-  if (data.model != "bpe") throw NotSupported(error_text("tokenizer", "bpe", "'" + data.model + "'"));
+std::unique_ptr<Tokenizer> make_byte_bpe(const TokenizerData& data) {
   return std::make_unique<ByteBpe>(data);
-}
-
-std::string StreamDecoder::push(int32_t id) {
-  if (tokenizer_.is_special(id)) return "";
-  pending_ += tokenizer_.bytes(id);
-  size_t whole = 0;
-  while (whole < pending_.size()) {
-    const Utf8Step step = utf8_step(std::string_view(pending_).substr(whole, 4));
-    if (step.unfinished) break;
-    whole += step.bytes;
-  }
-  const std::string text = utf8_repaired(std::string_view(pending_).substr(0, whole));
-  pending_.erase(0, whole);
-  return text;
-}
-
-std::string StreamDecoder::finish() {
-  const std::string text = utf8_repaired(pending_);
-  pending_.clear();
-  return text;
 }
 
 }  // namespace espalier

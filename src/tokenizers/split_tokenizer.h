@@ -1,0 +1,46 @@
+// What all tokenizers share: special tokens are found in the text first, what lies between goes to the algorithm.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "core/tokenizer_data.h"
+#include "tokenizers/tokenizer.h"
+
+namespace espalier {
+
+class SplitTokenizer : public Tokenizer {
+ public:
+  using Tokenizer::encode;
+  std::vector<int32_t> encode(std::span<const Part> parts, bool add_special) const override;
+  std::string decode(std::span<const int32_t> ids, bool keep_special) const override;
+  std::string_view bytes(int32_t id) const override;
+  int64_t vocab_size() const override { return static_cast<int64_t>(data_.pieces.size()); }
+  bool is_special(int32_t id) const override {
+    return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[static_cast<size_t>(id)];
+  }
+  int32_t special_id(std::string_view text) const override;
+
+ protected:
+  static constexpr int32_t kNone = -1;
+
+  // Throws CorruptFile for special ids outside the vocabulary.
+  explicit SplitTokenizer(const TokenizerData& data);
+
+  // Appends the ids of a text without special tokens; valid UTF-8, may be empty.
+  virtual void encode_plain(std::string_view text, std::vector<int32_t>& ids) const = 0;
+
+  TokenizerData data_;
+  std::vector<std::string> bytes_;  // what each id stands for in a text; the constructor sets those of special tokens
+
+ private:
+  int32_t special_at(std::string_view text) const;
+
+  std::vector<bool> special_;
+  std::vector<int32_t> specials_by_length_;
+};
+
+std::unique_ptr<Tokenizer> make_byte_bpe(const TokenizerData& data);
+std::unique_ptr<Tokenizer> make_word_piece(const TokenizerData& data);
+
+}  // namespace espalier

@@ -1,0 +1,76 @@
+"""all-MiniLM-L6-v2 (real weights, WordPiece): tokens and sentence embeddings against tokenizers and transformers."""
+import json
+import random
+import re
+
+import pytest
+import torch
+from conftest import DATA, ROOT, run, run_json
+from tokenizers import Tokenizer
+from transformers import AutoModel, AutoTokenizer
+
+ENCODER = ROOT / "models/all-minilm-l6-v2"
+# Blocks of many scripts, symbols and oddities; characters that Unicode took in after version 11 are left out, since the
+# tokenizers library's tables do not know them.
+BLOCKS = (0x20, 0xA0, 0x300, 0x370, 0x400, 0x590, 0x600, 0x900, 0xE00, 0x1000, 0x1E00, 0x2000, 0x2190, 0x3040, 0x4E00,
+          0xAC00, 0xF900, 0xFE00, 0x1D400, 0x1F300, 0x20000, 0xE000)  # fmt: skip
+NEW = {0x61D, 0x9FD, 0x9FE, 0xEBA, 0xECE}
+LINE_ENDS = {0xA, 0xD}
+
+
+def texts():
+    yield from (DATA / "novel.txt").read_text(encoding="utf-8").splitlines()
+    yield from ["", " ", "a" * 101, "a" * 100, "don't! I'm 3.5% sure…", "[CLS] x [SEP]", "ÀÉÎ", "naïve café", "İstanbul"]
+    draw = random.Random(5)
+    for _ in range(3000):
+        base = draw.choice(BLOCKS)
+        codes = [draw.choice((base + draw.randrange(256), 0x61 + draw.randrange(26), 0x20)) for _ in range(30)]
+        yield "".join(chr(code) for code in codes if code not in NEW | LINE_ENDS)
+
+
+def reference_tokenizer(**normalizer):
+    tokenizer = json.loads((ENCODER / "tokenizer.json").read_text())
+    tokenizer["normalizer"].update(normalizer)
+    tokenizer["padding"] = tokenizer["truncation"] = None
+    # As `tokenize` does without --special: names of special tokens in a text are text.
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    "normalizer", [{}, {"lowercase": False}, {"strip_accents": False}, {"clean_text": False, "handle_chinese_chars": False}]
+)
+def test_word_pieces_are_those_of_tokenizers(normalizer, tmp_path):
+    for file in ENCODER.iterdir():
+        if file.is_file() and file.name != "tokenizer.json":
+            (tmp_path / file.name).symlink_to(file)
+    (tmp_path / "tokenizer.json").write_text(json.dumps(reference_tokenizer(**normalizer)))
+    reference = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
+    lines = list(texts())
+    got = [line["tokens"] for line in run_json("tokenize", tmp_path, "--special", stdin="\n".join(lines) + "\n")]
+    expected = [encoding.ids for encoding in reference.encode_batch(lines)]
+    assert len(got) == len(expected)
+    for line, own, theirs in zip(lines, got, expected, strict=True):
+        assert own == theirs, (line, [hex(ord(c)) for c in line])
+    ids = "\n".join(json.dumps(tokens) for tokens in expected)
+    back = [line["text"] for line in run_json("tokenize", tmp_path, "--decode", stdin=ids)]
+    assert back == [reference.decode(tokens) for tokens in expected]
+
+
+def test_sentence_embeddings_are_those_of_transformers():
+    text = re.sub(r"\s+", " ", (DATA / "novel.txt").read_text(encoding="utf-8"))
+    sentences = [s for s in re.split(r"(?<=[.!?]) ", text) if 20 <= len(s) <= 300][:100]
+    tokenizer, model = AutoTokenizer.from_pretrained(ENCODER), AutoModel.from_pretrained(ENCODER).eval()
+    batch = tokenizer(sentences, padding=True, return_tensors="pt")
+    with torch.no_grad():
+        hidden, mask = model(**batch).last_hidden_state, batch["attention_mask"][..., None]
+    expected = torch.nn.functional.normalize((hidden * mask).sum(1) / mask.sum(1), dim=1)
+    lines = "\n".join(json.dumps({"text": s}) for s in sentences)
+    encode = ("encode", ENCODER, "--pool", "mean", "--normalize", "--input", "-")
+    for weights, least in (("f32", 0.99999), ("bf16", 0.9999)):
+        done = [run_json(*encode, "--weights", weights, "--batch", size, stdin=lines) for size in (1, 32)]
+        assert done[0] == done[1]  # batch mates change nothing
+        assert [line["tokens"] for line in done[0]] == [
+            ids[: sum(own)].tolist() for ids, own in zip(batch["input_ids"], batch["attention_mask"], strict=True)
+        ]
+        assert (torch.tensor([line["embedding"] for line in done[0]]) * expected).sum(1).min() >= least
+    run("inspect", ENCODER)
