@@ -15,6 +15,7 @@ constexpr FamilyFiles kFamilies[] = {
     {"llama", read_llama_config, nullptr},
     {"gpt2", read_gpt2_config, view_gpt2_tensors},
     {"bert", read_bert_config, view_bert_tensors},
+    {"t5", read_t5_config, nullptr},
 };
 
 // "espalier": {"attention": SPEC or one for each layer}: a linearized model that was saved whole.
@@ -70,6 +71,15 @@ int64_t ConfigJson::size(const char* key, int64_t fallback, int64_t limit) const
     throw CorruptFile(error_text(where(key), "[1, " + std::to_string(limit) + "]", std::to_string(value)));
   }
   return value;
+}
+
+int32_t ConfigJson::id(const char* key, int64_t fallback, int64_t vocab_size) const {
+  const int64_t value = field<int64_t>(key, fallback);
+  if (value < 0 || value >= vocab_size) {
+    throw CorruptFile(
+        error_text(where(key), "an id in [0, " + std::to_string(vocab_size) + ")", std::to_string(value)));
+  }
+  return static_cast<int32_t>(value);
 }
 
 void ConfigJson::require(bool condition, const char* key, const std::string& expected, const std::string& got) const {

@@ -21,6 +21,8 @@ class ConfigJson {
   std::string text(const char* key, const std::string& fallback) const;
   // In [1, limit]; without a fallback (-1) it must be there.
   int64_t size(const char* key, int64_t fallback, int64_t limit) const;
+  // A token of the vocabulary.
+  int32_t id(const char* key, int64_t fallback, int64_t vocab_size) const;
   // Throws NotSupported.
   void require(bool condition, const char* key, const std::string& expected, const std::string& got) const;
   // A field that must be `expected` where it is there.
@@ -52,6 +54,7 @@ std::shared_ptr<const TensorSource> view_model_tensors(std::shared_ptr<const Ten
 ModelConfig read_llama_config(const ConfigJson& json);
 ModelConfig read_gpt2_config(const ConfigJson& json);
 ModelConfig read_bert_config(const ConfigJson& json);
+ModelConfig read_t5_config(const ConfigJson& json);
 std::shared_ptr<const TensorSource> view_gpt2_tensors(std::shared_ptr<const TensorSource> tensors,
                                                       const ModelConfig& config);
 std::shared_ptr<const TensorSource> view_bert_tensors(std::shared_ptr<const TensorSource> tensors,

@@ -25,7 +25,7 @@ struct RopeScaling {
 
 // The shape of a model; the field names follow Hugging Face's config.json for LLaMA.
 struct ModelConfig {
-  std::string family;               // "llama", "gpt2", "bert"
+  std::string family;               // "llama", "gpt2", "bert", "t5"
   int64_t vocab_size = 0;           // V
   int64_t hidden_size = 0;          // d
   int64_t intermediate_size = 0;    // MLP
@@ -38,6 +38,14 @@ struct ModelConfig {
   RopeScaling rope_scaling;
   bool bidirectional = false;  // an encoder: all rows see each other
   int64_t token_types = 0, labels = 0;
+  // An encoder-decoder's: all other fields are the decoder's.
+  int64_t encoder_layers = 0;
+  int32_t decoder_start = 0;  // the token that its texts begin with
+  // T5's bias by distance, instead of positions; 0 buckets: none.
+  int64_t relative_bias_buckets = 0, relative_bias_reach = 0;
+  double attention_scale = 0;      // of q.k; 0: 1 / sqrt(D)
+  double logit_scale = 1.0;        // of the states that logits are taken from
+  bool gated_mlp = false;          // where a family has both kinds
   bool learned_positions = false;  // a table of max_position_embeddings rows instead of rotary ones
   double norm_eps = 1e-5;
   Activation activation = Activation::kSilu;

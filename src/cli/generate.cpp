@@ -9,6 +9,8 @@
 #include "cli/verbs.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "core/utf8.h"
+#include "decoding/beam_search.h"
 #include "decoding/state_file.h"
 
 namespace espalier {
@@ -19,6 +21,8 @@ struct Arguments {
   DecodingArguments decoding;
   std::string prompt, prompt_file, state_in, state_out;
   bool prompt_given = false, chat = false, json = false;
+  int64_t beams = 1;
+  double length_penalty = 1.0;
 };
 
 std::string prompt_text(const Arguments& a) {
@@ -37,6 +41,16 @@ std::vector<int32_t> prompt_tokens(const Arguments& a, const ModelFiles& files, 
     return tokenizer.encode({&part, 1}, past.tokens.empty());
   }
   return a.decoding.message_tokens(tokenizer, a.decoding.format(files), text, past.tokens);
+}
+
+// A text about a source.
+GenerateRequest request_about(const Model& model, const std::vector<int32_t>& source, Workspace& workspace) {
+  if (source.empty()) throw InvalidArgument(error_text("prompt", "at least one token", "none"));
+  GenerateRequest request;
+  request.state = model.read_source(source, workspace);
+  request.source = source;
+  request.prompt = {model.config().decoder_start};
+  return request;
 }
 
 void warn_of_positions(const Arguments& a, const Model& model, const GenerateRequest& request) {
@@ -86,8 +100,38 @@ void print(const Arguments& a, const GenerateResult& result, const std::vector<i
   a.model.log().info(statistics_text(result, prompt.size()));
 }
 
+int run_beams(const Arguments& a, const Model& model, const Tokenizer& tokenizer, const GenerateRequest& request,
+              const std::vector<int32_t>& prompt, Workspace& workspace) {
+  install_interrupt();
+  const std::vector<Beam> beams =
+      beam_search(model, request, {.beams = a.beams, .length_penalty = a.length_penalty}, workspace, &interrupted());
+  const Beam best = beams.empty() ? Beam{} : beams.front();
+  const std::string text = utf8_repaired(tokenizer.decode(best.tokens));
+  if (a.json) {
+    nlohmann::json json = {{"text", text},
+                           {"tokens", best.tokens},
+                           {"prompt_tokens", prompt},
+                           {"finish_reason", finish_reason_name(best.finish_reason)},
+                           {"score", best.score}};
+    std::cout << json.dump() << std::endl;
+  } else {
+    std::cout << text << std::endl;
+  }
+  return best.finish_reason == FinishReason::kCancelled ? kExitInterrupted : kExitOk;
+}
+
 int run(const Arguments& a) {
   const ModelFiles files = a.model.open();
+  const bool encoder_decoder = files.config.encoder_layers > 0;
+  if (encoder_decoder && (a.chat || !a.state_in.empty() || !a.state_out.empty())) {
+    throw UsageError(
+        error_text(a.model.model, "no --chat, --state-in, --state-out with an encoder-decoder", "one of them"));
+  }
+  if (a.beams > 1 && (a.decoding.options.sampler.temperature > 0 || !a.state_out.empty() ||
+                      a.decoding.options.logprobs >= 0 || !a.decoding.options.stop.empty())) {
+    throw UsageError(
+        error_text("--beams", "no --temperature, --stop, --logprobs, --state-out beside it", "one of them"));
+  }
   const auto tokenizer = required_tokenizer(files);
   const auto table = a.decoding.table(*tokenizer);
   StateBinding binding;
@@ -99,18 +143,22 @@ int run(const Arguments& a) {
   const auto model = a.model.load(files, a.decoding.options.max_context);
   SavedState past;
   if (saved) past = parse_state(saved->text(), binding, *model, a.state_in);
-  GenerateRequest request = request_after(past, prompt_tokens(a, files, *tokenizer, past));
+  Workspace workspace(a.model.thread_count());
+  const std::vector<int32_t> prompt = prompt_tokens(a, files, *tokenizer, past);
+  GenerateRequest request =
+      encoder_decoder ? request_about(*model, prompt, workspace) : request_after(std::move(past), prompt);
   request.options = a.decoding.complete(files);
+  if (a.beams > 1)
+    return run_beams(a, *model, *tokenizer, request, encoder_decoder ? prompt : request.prompt, workspace);
   if (!a.json) {
     request.on_text = [](std::string_view text) { std::cout << text << std::flush; };
   }
   warn_of_positions(a, *model, request);
 
-  Workspace workspace(a.model.thread_count());
   Generator generator(*model, tokenizer.get(), workspace, table.get());
   install_interrupt();
   const GenerateResult result = generator.generate(request, &interrupted());
-  print(a, result, request.prompt);
+  print(a, result, encoder_decoder ? prompt : request.prompt);
   if (!a.state_out.empty()) write_state_file(a.state_out, state_after(request, result), binding);
   return result.finish_reason == FinishReason::kCancelled ? kExitInterrupted : kExitOk;
 }
@@ -122,17 +170,25 @@ std::function<int()> add_generate(CLI::App& app) {
   app.footer(
       "Writes on from a prompt. Without --prompt or --prompt-file the prompt is standard input (less one line break at "
       "its end).\n"
+      "For an encoder-decoder (T5) the prompt is the source that the text is made from.\n"
       "The text goes to stdout as it is made, statistics to stderr. Ctrl-C ends cleanly: statistics, --state-out, exit "
       "code 130.\n\n"
       "  espalier generate MODEL --chat --prompt 'Why is the sky blue?' --max-tokens 200\n"
       "  espalier generate MODEL --prompt-file story.txt --temperature 0.8 --top-p 0.95 --seed 7\n"
       "  espalier generate MODEL --prompt 'Once' --state-out s.state && "
       "espalier generate MODEL --prompt ' more' --state-in s.state");
+  a->model.encoder_decoders = true;
   a->model.add_to(app);
   auto* prompt = app.add_option("--prompt", a->prompt, "The prompt");
   app.add_option("--prompt-file", a->prompt_file, "A file with the prompt; - is stdin")->excludes(prompt);
   app.add_flag("--chat", a->chat, "The prompt is a user's message, put into the model's chat format");
   a->decoding.add_to(app);
+  app.add_option("--beams", a->beams, "Beam search with so many beams; 1: none. No speculation")
+      ->check(CLI::Range(1, 256))
+      ->capture_default_str();
+  app.add_option("--length-penalty", a->length_penalty, "Beams are scored by log-probability / length^this")
+      ->check(number_in(-10, 10))
+      ->capture_default_str();
   app.add_option("--logprobs", a->decoding.options.logprobs,
                  "With --json: each token's log-probability, and the N likeliest beside")
       ->check(CLI::Range(0, 1000));

@@ -90,7 +90,7 @@ std::function<int()> add_inspect(CLI::App& app) {
       "weights.\n\n"
       "  espalier inspect MODEL\n"
       "  espalier inspect MODEL --attention 'window(group=64)' --json");
-  arguments->model.encoders = true;
+  arguments->model.encoders = arguments->model.encoder_decoders = true;
   arguments->model.add_to(app);
   app.add_flag("--json", arguments->json, "One JSON object");
   return [arguments] { return run(*arguments); };

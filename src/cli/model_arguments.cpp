@@ -79,6 +79,10 @@ ModelFiles ModelArguments::open() const {
   if (files.config.bidirectional && !encoders) {
     throw NotSupported(error_text(model, "a decoder", files.config.family + ", an encoder", "`score` or `encode`"));
   }
+  if (files.config.encoder_layers > 0 && !encoder_decoders) {
+    throw NotSupported(
+        error_text(model, "a decoder", files.config.family + ", an encoder-decoder", "`generate` or `score`"));
+  }
   return files;
 }
 

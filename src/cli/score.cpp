@@ -36,6 +36,24 @@ nlohmann::json score_decoder(const Model& model, const TextLine& line, Workspace
   return {{"tokens", tokens}, {"logprobs", logprobs}, {"argmax", best}};
 }
 
+// Of an encoder-decoder: each token of the text given the source and the tokens before it.
+nlohmann::json score_encoder_decoder(const Model& model, const TextLine& line, Workspace& workspace,
+                                     std::vector<float>* logits) {
+  nlohmann::json logprobs = nlohmann::json::array(), best = nlohmann::json::array();
+  const int64_t vocab_size = model.config().vocab_size;
+  SequenceState state = model.read_source(line.source, workspace);
+  std::vector<int32_t> shifted = {model.config().decoder_start};
+  shifted.insert(shifted.end(), line.tokens.begin(), line.tokens.end());
+  shifted.pop_back();
+  const auto each_row = [&](int64_t index, const float* row) {
+    logprobs.push_back(token_logprob(model.kernels(), row, vocab_size, line.tokens[static_cast<size_t>(index)]));
+    best.push_back(argmax(row, vocab_size));
+    if (logits) logits->insert(logits->end(), row, row + vocab_size);
+  };
+  if (!line.tokens.empty()) model.prefill(state, shifted, workspace, each_row, nullptr);
+  return {{"tokens", line.tokens}, {"logprobs", logprobs}, {"argmax", best}};
+}
+
 // Of an encoder: every position says what stands there; a classification head says what the text is.
 nlohmann::json score_encoder(const Model& model, const TextLine& line, Workspace& workspace,
                              std::vector<float>* logits) {
@@ -78,7 +96,9 @@ int run(const Arguments& arguments) {
   for (const TextLine& line : read_text_lines(input, tokenizer.get(), *model, arguments.input)) {
     if (keep) logits.emplace_back();
     std::vector<float>* own = keep ? &logits.back() : nullptr;
-    const auto score = model->config().bidirectional ? score_encoder : score_decoder;
+    const auto score = model->config().bidirectional        ? score_encoder
+                       : model->config().encoder_layers > 0 ? score_encoder_decoder
+                                                            : score_decoder;
     std::cout << score(*model, line, workspace, own).dump() << std::endl;
     if (keep) {
       tensors.push_back({"logits." + std::to_string(tensors.size()),
@@ -99,9 +119,12 @@ std::function<int()> add_score(CLI::App& app) {
       "  tokens, logprobs (the first is null), argmax (the likeliest next token after each)\n"
       "Of an encoder (BERT): logprobs and argmax of the token at each position, labels (a classification head's "
       "logits)."
-      "\n\n"
+      "\n"
+      "Of an encoder-decoder (T5), lines with \"source\" or \"source_tokens\": logprobs and argmax of each token of "
+      "the "
+      "text.\n\n"
       "  echo '{\"text\": \"The sky is blue.\"}' | espalier score MODEL --input -");
-  arguments->model.encoders = true;
+  arguments->model.encoders = arguments->model.encoder_decoders = true;
   arguments->model.add_to(app);
   app.add_option(
          "--input", arguments->input,

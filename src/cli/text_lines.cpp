@@ -9,18 +9,30 @@
 namespace espalier {
 namespace {
 
+// The ids under `tokens`, or of the text under `text`.
+std::vector<int32_t> read_text(const nlohmann::json& json, const char* text, const char* tokens,
+                               const Tokenizer* tokenizer, const ModelConfig& config, const std::string& where) {
+  if (json.is_object() && json.contains(tokens)) return token_ids(json[tokens], config.vocab_size, where);
+  if (!json.is_object() || !json.contains(text) || !json[text].is_string()) {
+    throw InvalidArgument(
+        error_text(where, std::string("{\"") + text + "\": …} or {\"" + tokens + "\": […]}", "something else"));
+  }
+  if (!tokenizer) throw InvalidArgument(error_text(where, "token ids (the model has no tokenizer)", "a text"));
+  return tokenizer->encode(json[text].get<std::string>());
+}
+
 TextLine read_line(const std::string& text, const Tokenizer* tokenizer, const ModelConfig& config,
                    const std::string& where) {
-  TextLine line{.tokens = {}, .token_types = {}, .where = where};
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, false);
-  if (json.is_object() && json.contains("tokens")) {
-    line.tokens = token_ids(json["tokens"], config.vocab_size, where);
-  } else if (!json.is_object() || !json.contains("text") || !json["text"].is_string()) {
-    throw InvalidArgument(error_text(where, R"({"text": …} or {"tokens": […]})", "something else"));
-  } else if (!tokenizer) {
-    throw InvalidArgument(error_text(where, "token ids (the model has no tokenizer)", "a text"));
-  } else {
-    line.tokens = tokenizer->encode(json["text"].get<std::string>());
+  TextLine line{.tokens = read_text(json, "text", "tokens", tokenizer, config, where),
+                .token_types = {},
+                .source = {},
+                .where = where};
+  if (config.encoder_layers > 0) {
+    line.source = read_text(json, "source", "source_tokens", tokenizer, config, where);
+    if (line.source.empty()) throw InvalidArgument(error_text(where, "a source of at least one token", "none"));
+  } else if (json.contains("source") || json.contains("source_tokens")) {
+    throw InvalidArgument(error_text(where, "no source (the model is no encoder-decoder)", "a source"));
   }
   if (json.contains("token_types")) {
     if (config.token_types == 0) {

@@ -38,7 +38,8 @@ struct ModelArguments {
   std::string model, adapter, attention, weights = "bf16";
   int threads = 0;  // 0: as many as there are processors
   bool verbose = false;
-  bool encoders = false;  // whether the verb can do something with a model whose rows all see each other
+  // Whether the verb can do something with a model whose rows all see each other, and with one that reads a source.
+  bool encoders = false, encoder_decoders = false;
 
   void add_to(CLI::App& app);
   Log log() const;

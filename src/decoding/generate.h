@@ -44,6 +44,7 @@ struct GenerateRequest {
   // The past that the prompt follows, and its tokens if known (for penalties and drafts); no layers: none.
   SequenceState state;
   std::vector<int32_t> history;
+  std::vector<int32_t> source;  // that `state` has read: drafts may quote it
   // Called with whole characters as they become certain: text that may turn out to be a stop string waits.
   std::function<void(std::string_view text)> on_text;
 };

@@ -48,6 +48,7 @@ Generation::Generation(const Model& model, const Tokenizer* tokenizer, const Gen
   max_tokens_ = std::min(request.options.max_tokens, limit - length);
   context_ = request.history;
   context_.insert(context_.end(), request.prompt.begin(), request.prompt.end());
+  for (const int32_t token : request.source) strategy_->observe(token);
   for (const int32_t token : context_) strategy_->observe(token);
 }
 

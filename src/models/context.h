@@ -10,6 +10,9 @@
 //   attend(layer, h, q, k, v)           [R, d], [R, H*D], [R, Hk*D] x 2 -> [R, H*D]: the layer's mechanism; h is what
 //   q,
 //                                       k and v were projected from
+//   attend(…, bias)                     the same with a relative bias, Vector [H * (2 reach + 1)]
+//   attend_source(layer, q)             [R, H*D] -> [R, H*D]: over the keys and values of the segment's source
+//   scale(Tensor, factor)
 //   activate(f, x), gated(f, gate, up)  f(x), f(gate) * up
 //   add(Tensor, Tensor)                 residual
 //   add_vector(Tensor, Vector)          the same vector to every row
@@ -19,7 +22,8 @@
 // norm gave.
 //
 // A Loader reads the weights: matrix(name, outputs, inputs, bias) -> Matrix: "name.weight" [outputs, inputs] and, if
-// it has one, "name.bias"; vector(name, n) -> Vector; has(name): whether there is such a tensor.
+// it has one, "name.bias"; vector(name, n) -> Vector; relative_bias(name, config)
+// -> Vector (models/relative_bias.h); has(name): whether there is such a tensor.
 #pragma once
 
 #include <array>

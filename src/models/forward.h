@@ -4,6 +4,7 @@
 //   x), final_norm(context, config, weights, x); Weights have `embed`, `layers` and an optional `head`.
 // and, where it differs:
 //   norm_after(context, config, layer, part, x)         after each residual sum (post-norm)
+//   cross(context, config, layer, index, x)             attention over a source, between the two parts
 //   output(context, config, weights, hidden, what)      instead of a linear head
 //   gives(weights, what)                                whether it has that output
 #pragma once
@@ -41,7 +42,10 @@ typename Context::Tensor forward_hidden(Context& context, const ModelConfig& con
     const auto& layer = weights.layers[l];
     x = context.layer(x, [&](const auto& input) {
       const auto attention = Family::attention(context, config, layer, static_cast<int64_t>(l), input);
-      const auto y = add_part<Family>(context, config, layer, Part::kAttention, input, attention);
+      auto y = add_part<Family>(context, config, layer, Part::kAttention, input, attention);
+      if constexpr (requires { Family::cross(context, config, layer, int64_t{}, y); }) {
+        y = context.add(y, Family::cross(context, config, layer, static_cast<int64_t>(l), y));
+      }
       return add_part<Family>(context, config, layer, Part::kMlp, y, Family::mlp(context, config, layer, y));
     });
   }

@@ -12,6 +12,7 @@ namespace espalier {
 int64_t SequenceState::bytes() const {
   int64_t total = 0;
   for (const LayerState& layer : layers) total += layer.bytes();
+  for (size_t l = 0; source && l < source->layers.size(); ++l) total += source->layers[l].bytes();
   return total;
 }
 
@@ -32,6 +33,10 @@ SequenceState Model::new_state() const {
   SequenceState state;
   for (const auto& mechanism : mechanisms()) state.layers.emplace_back(mechanism->layout());
   return state;
+}
+
+SequenceState Model::read_source(std::span<const int32_t>, Workspace&) const {
+  throw NotSupported(error_text("model", "an encoder-decoder", config().family));
 }
 
 int64_t Model::max_positions() const {

@@ -22,9 +22,16 @@
 
 namespace espalier {
 
+// What an encoder made of a source text: each decoder layer's keys and values, and how they are attended to.
+struct SourceState {
+  std::vector<LayerState> layers;
+  std::shared_ptr<const Mechanism> mechanism;
+};
+
 // Everything that a sequence's past means to the model. Copy it to fork.
 struct SequenceState {
   std::vector<LayerState> layers;
+  std::shared_ptr<const SourceState> source;  // of an encoder-decoder; shared by forks
 
   int64_t length() const { return layers.empty() ? 0 : layers[0].length(); }
   int64_t bytes() const;
@@ -88,6 +95,9 @@ class Model {
   virtual int64_t parameters() const = 0;
 
   SequenceState new_state() const;
+  // The state before the first token of an encoder-decoder's text about `source`: the encoder runs once. Throws
+  // NotSupported for other models, InvalidArgument for a token outside the vocabulary or an empty source.
+  virtual SequenceState read_source(std::span<const int32_t> source, Workspace& workspace) const;
   // How many positions a sequence may take: the model's where states grow, the attention's where it knows an end, else
   // the greatest number.
   int64_t max_positions() const;

@@ -4,9 +4,11 @@
 
 #include "core/error.h"
 #include "models/bert.h"
+#include "models/encoder_decoder.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
 #include "models/step_model.h"
+#include "models/t5.h"
 
 namespace espalier {
 namespace {
@@ -15,6 +17,7 @@ constexpr ModelFamily kFamilies[] = {
     {"llama", load_step_model<Llama>},
     {"gpt2", load_step_model<Gpt2>},
     {"bert", load_step_model<Bert>},
+    {"t5", load_encoder_decoder<T5>},
 };
 
 }  // namespace

@@ -18,7 +18,7 @@ StepContext::StepContext(const Kernels& kernels, Workspace& workspace,
       config_(config),
       rows_(rows),
       pending_(pending) {
-  if (config.learned_positions) return;
+  if (config.learned_positions || config.relative_bias_buckets > 0) return;
   const int64_t half = config.head_dim / 2;
   const int64_t count = static_cast<int64_t>(rows.positions.size());
   cosine_ = workspace.arena.floats(count * half);
@@ -120,7 +120,8 @@ Rows StepContext::rotate(const Rows& x, int64_t heads, int64_t head_dim) {
   return x;
 }
 
-Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v) {
+Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
+                         const std::vector<float>* bias) {
   Rows out = allocate(q.rows, config_.num_attention_heads * config_.head_dim);
   std::vector<SegmentRows> segments;
   for (size_t s = 0; s < rows_.segments.size(); ++s) {
@@ -143,12 +144,44 @@ Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const
                         .hidden = hidden.row(first),
                         .hidden_stride = hidden.columns,
                         .span = config_.bidirectional,
+                        .bias = {bias ? bias->data() : nullptr, config_.relative_bias_reach},
                         .extra = pending_[s].extra[layer].data()});
     pending_[s].k[layer].assign(k.row(first), k.row(first) + count * k.columns);
     pending_[s].v[layer].assign(v.row(first), v.row(first) + count * v.columns);
   }
   espalier::attend(kernels_, workspace_.pool, workspace_.arena, *mechanisms_[layer], segments);
   return out;
+}
+
+Rows StepContext::attend_source(int64_t layer, const Rows& q) {
+  Rows out = allocate(q.rows, q.columns);
+  std::vector<SegmentRows> segments;
+  for (size_t s = 0; s < rows_.segments.size(); ++s) {
+    const int64_t first = rows_.first_row[s];
+    const SourceState& source = *rows_.segments[s].state->source;
+    segments.push_back({.state = &source.layers[static_cast<size_t>(layer)],
+                        .rows = static_cast<int64_t>(rows_.segments[s].tokens.size()),
+                        .parent = rows_.parents.data() + first,
+                        .depth = rows_.depths.data() + first,
+                        .chain = true,
+                        .q = q.row(first),
+                        .k = q.row(first),  // not read: the rows bring no keys
+                        .v = q.row(first),
+                        .q_stride = q.columns,
+                        .kv_stride = 0,
+                        .out = out.row(first),
+                        .out_stride = out.columns,
+                        .span = true,
+                        .keys = false});
+  }
+  espalier::attend(kernels_, workspace_.pool, workspace_.arena, *rows_.segments[0].state->source->mechanism, segments);
+  return out;
+}
+
+Rows StepContext::scale(const Rows& x, double factor) {
+  each_row(x.rows, x.columns,
+           [&](int64_t r) { kernels_.scale(x.row(r), static_cast<float>(factor), x.columns, x.row(r)); });
+  return x;
 }
 
 Rows StepContext::activate(Activation f, const Rows& x) {

@@ -55,7 +55,10 @@ class StepContext {
     return results;
   }
   Rows rotate(const Rows& x, int64_t heads, int64_t head_dim);
-  Rows attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v);
+  Rows attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
+              const std::vector<float>* bias = nullptr);
+  Rows attend_source(int64_t layer, const Rows& q);
+  Rows scale(const Rows& x, double factor);
   Rows activate(Activation f, const Rows& x);
   Rows gated(Activation f, const Rows& gate, const Rows& up);
   Rows add(const Rows& a, const Rows& b);

@@ -2,6 +2,7 @@
 
 #include "attention/initial_values.h"
 #include "core/error.h"
+#include "models/relative_bias.h"
 
 namespace espalier {
 
@@ -20,6 +21,12 @@ std::vector<float> StepLoader::vector(const std::string& name, int64_t n) {
   return tensors_.read_checked(name, {n});
 }
 
+std::vector<float> StepLoader::relative_bias(const std::string& name, const ModelConfig& config) {
+  parameters_ += config.relative_bias_buckets * config.num_attention_heads;
+  return spread_relative_bias(tensors_.read_checked(name, {config.relative_bias_buckets, config.num_attention_heads}),
+                              config);
+}
+
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
   return {.heads = static_cast<int>(config.num_attention_heads),
           .heads_kv = static_cast<int>(config.num_key_value_heads),
@@ -27,7 +34,8 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
           .dim_v = static_cast<int>(config.head_dim),
           .hidden = static_cast<int>(config.hidden_size),
           .layer = static_cast<int>(layer),
-          .layers = static_cast<int>(config.num_hidden_layers)};
+          .layers = static_cast<int>(config.num_hidden_layers),
+          .scale = static_cast<float>(config.attention_scale)};
 }
 
 std::string parameter_name(const ParameterInfo& parameter, int64_t layer) {
@@ -47,6 +55,10 @@ std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& confi
       throw NotSupported(error_text("layer " + std::to_string(l) + ": " + config.attention[l],
                                     "an attention with a bidirectional form, as an encoder needs it", "none",
                                     "softmax"));
+    }
+    if (config.relative_bias_buckets > 0 && !mechanism->capabilities().bias) {
+      throw NotSupported(error_text("layer " + std::to_string(l) + ": " + config.attention[l],
+                                    "an attention that takes a relative bias", "one that does not", "softmax"));
     }
     std::vector<std::vector<float>> values;
     for (const ParameterInfo& parameter : mechanism->parameters()) {

@@ -24,6 +24,7 @@ class StepLoader {
   // Throws CorruptFile naming the tensor when it is missing or has another shape.
   StepMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias = false);
   bool has(const std::string& name) const { return tensors_.find(name) != nullptr; }
+  std::vector<float> relative_bias(const std::string& name, const ModelConfig& config);
   std::vector<float> vector(const std::string& name, int64_t n);
 
   int64_t bytes() const { return bytes_; }  // packed

@@ -54,6 +54,8 @@ class StepModel : public Model {
     }
   }
 
+  const typename Family::template Weights<StepContext>& weights() const { return weights_; }
+
  private:
   ModelConfig config_;
   const Kernels& kernels_;

@@ -75,6 +75,7 @@ StepRows gather_rows(const Model& model, std::span<const Segment> segments, Step
     rows.first_row.push_back(first);
     rows.tokens.insert(rows.tokens.end(), segment.tokens.begin(), segment.tokens.end());
     const int64_t deepest = append_tree(segment, rows);
+    if (config.encoder_layers > 0 && !segment.state->source) refuse("a state that has read a source", "one without");
     if (config.bidirectional && (base > 0 || !rows.chain.back())) {
       refuse("a whole text for an encoder", base > 0 ? std::to_string(base) + " rows before it" : "a tree");
     }

@@ -15,6 +15,8 @@ from transformers import (
     GPT2Model,
     LlamaConfig,
     LlamaForCausalLM,
+    T5Config,
+    T5ForConditionalGeneration,
 )
 
 LLAMA = dict(vocab_size=131, hidden_size=60, intermediate_size=77, num_hidden_layers=2, num_attention_heads=6,
@@ -23,6 +25,9 @@ GPT2 = dict(vocab_size=131, n_embd=60, n_layer=2, n_head=5, n_positions=160, n_i
 
 BERT = dict(vocab_size=131, hidden_size=60, intermediate_size=77, num_hidden_layers=2, num_attention_heads=5,
             max_position_embeddings=300, type_vocab_size=3, initializer_range=0.2)  # fmt: skip
+
+T5 = dict(vocab_size=131, d_model=60, d_kv=12, d_ff=77, num_layers=2, num_decoder_layers=3, num_heads=5,
+          relative_attention_num_buckets=14, relative_attention_max_distance=40, decoder_start_token_id=0)  # fmt: skip
 
 
 def llama3(factor):
@@ -51,6 +56,14 @@ ENCODERS = {
     "bert, bare": lambda: BertModel(BertConfig(**BERT)),
     "bert, classes": lambda: BertForSequenceClassification(BertConfig(**BERT, num_labels=4)),
 }
+ENCODER_DECODERS = {
+    "t5": lambda: T5ForConditionalGeneration(T5Config(**T5)),
+    "t5, 1.1": lambda: T5ForConditionalGeneration(T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False)),
+    "t5, silu": lambda: T5ForConditionalGeneration(T5Config(**T5, feed_forward_proj="gated-silu")),
+    "t5, 32 buckets": lambda: T5ForConditionalGeneration(
+        T5Config(**T5 | dict(relative_attention_num_buckets=32, relative_attention_max_distance=128))
+    ),
+}
 
 
 def seed_of(name):
@@ -62,11 +75,15 @@ def seed_of(name):
 def random_model(name):
     """All parameters random: biases and norms too, which transformers starts at 0 and 1."""
     torch.manual_seed(seed_of(name))
-    model = (MODELS | ENCODERS)[name]().eval()
+    model = (MODELS | ENCODERS | ENCODER_DECODERS)[name]().eval()
     with torch.no_grad():
         for key, value in model.named_parameters():
             if value.dim() == 1:
                 value.add_(torch.randn_like(value) * 0.2)
+            if "relative_attention_bias" in key:
+                value.copy_(torch.randn_like(value))
+        if name == "t5, 1.1":
+            model.lm_head.weight = torch.nn.Parameter(torch.randn_like(model.lm_head.weight))
     return model
 
 
@@ -226,3 +243,59 @@ def test_refused_bert_configs(change, says, tmp_path):
     config.update(change)
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert says in error_line("score", tmp_path, "--input", "-", stdin='{"tokens": [1]}', code=1)
+
+
+@pytest.mark.parametrize("name", ENCODER_DECODERS)
+def test_encoder_decoder_logits_are_those_of_transformers(name, tmp_path):
+    model = random_model(name)
+    model.save_pretrained(tmp_path / "model")
+    assert ("lm_head.weight" in load_file(tmp_path / "model/model.safetensors")) == (name == "t5, 1.1")
+    generator = torch.Generator().manual_seed(seed_of(name))
+    pairs = [
+        (torch.randint(0, 131, (a,), generator=generator), torch.randint(0, 131, (b,), generator=generator))
+        for a, b in ((1, 1), (7, 2), (60, 17), (300, 200))
+    ]
+    lines = "\n".join(json.dumps({"source_tokens": a.tolist(), "tokens": b.tolist()}) for a, b in pairs)
+    results = run_json("score", tmp_path / "model", "--weights", "f32", "--input", "-", "--logits",
+                       tmp_path / "logits.safetensors", stdin=lines)  # fmt: skip
+    logits = load_file(tmp_path / "logits.safetensors")
+    pad = torch.nn.utils.rnn.pad_sequence
+    sources = pad([a for a, _ in pairs], batch_first=True)
+    mask = pad([torch.ones_like(a) for a, _ in pairs], batch_first=True)
+    shifted = pad([torch.cat([torch.tensor([0]), b[:-1]]) for _, b in pairs], batch_first=True)
+    with torch.no_grad():
+        expected = model(input_ids=sources, attention_mask=mask, decoder_input_ids=shifted).logits
+    for i, (_, tokens) in enumerate(pairs):
+        own = expected[i, : len(tokens)]
+        assert (logits[f"logits.{i}"] - own).abs().max() <= 1e-4
+        logprobs = own.log_softmax(-1)[torch.arange(len(tokens)), tokens]
+        assert (torch.tensor(results[i]["logprobs"]) - logprobs).abs().max() <= 1e-4
+
+
+def test_what_an_encoder_decoder_cannot_do_is_said(tmp_path):
+    random_model("t5").save_pretrained(tmp_path)
+    score = ("score", tmp_path, "--input", "-")
+    assert "source" in error_line(*score, stdin='{"tokens": [1, 2]}', code=1)
+    assert "source" in error_line(*score, stdin='{"tokens": [1, 2], "source_tokens": []}', code=1)
+    assert "131" in error_line(*score, stdin='{"tokens": [1, 2], "source_tokens": [131]}', code=1)
+    assert "bias" in error_line(*score, "--attention", "gla", stdin='{"tokens": [1], "source_tokens": [1]}', code=1)
+    assert "encoder-decoder" in error_line("bench", tmp_path, code=1)
+    assert "encoder-decoder" in error_line("generate", tmp_path, "--chat", "--prompt", "x", code=2)
+
+
+@pytest.mark.parametrize(
+    "change,says",
+    [
+        (dict(feed_forward_proj="gated-mish"), "mish"),
+        (dict(relative_attention_num_buckets=2), "relative_attention_num_buckets"),
+        (dict(d_kv=13), "SelfAttention.q"),
+        (dict(decoder_start_token_id=131), "decoder_start_token_id"),
+        (dict(num_decoder_layers=4), "decoder.block.3"),
+    ],
+)
+def test_refused_t5_configs(change, says, tmp_path):
+    random_model("t5").save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    config.update(change)
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert says in error_line("score", tmp_path, "--input", "-", stdin='{"tokens": [1], "source_tokens": [1]}', code=1)

@@ -28,6 +28,10 @@ class RandomLoader {
     if (bias) normal(name + ".bias", {outputs}, 0.3f);
     return true;
   }
+  bool relative_bias(const std::string& name, const ModelConfig& config) {
+    normal(name, {config.relative_bias_buckets, config.num_attention_heads}, 1.0f);
+    return true;
+  }
   bool has(const std::string&) const { return true; }
   bool vector(const std::string& name, int64_t n) {
     normal(name, {n}, 0.1f, name.ends_with("bias") ? 0.0f : 1.0f);
