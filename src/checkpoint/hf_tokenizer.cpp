@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "checkpoint/json_file.h"
+#include "checkpoint/sentence_piece_model.h"
+#include "core/base64.h"
 #include "core/error.h"
 #include "core/file.h"
 
@@ -12,6 +14,7 @@ namespace {
 using Json = nlohmann::json;
 namespace fs = std::filesystem;
 
+constexpr std::string_view kSpaceLetter = "\xE2\x96\x81";  // U+2581
 constexpr size_t kMostTemplate = size_t{16} << 20;
 
 template <class T>
@@ -127,22 +130,75 @@ void read_surroundings(const Json& json, TokenizerData& data) {
   }
 }
 
-}  // namespace
-
-TokenizerData read_hf_tokenizer(const fs::path& directory) {
-  TokenizerData data;
-  if (!fs::exists(directory / "tokenizer.json")) return data;
-  const Json json = read_json_file(directory / "tokenizer.json");
-  const Json model = json.value("model", Json::object());
-  const std::string type = text_of(model, "type", "BPE");
-  if (type == "BPE") {
-    data.model = "bpe";
-    data.pre_tokenizer = pre_tokenizer_of(json);
-  } else if (type == "WordPiece") {
-    read_word_piece(json, model, data);
+// SentencePiece's normalizers: a table of replacements, and how spaces are written.
+void read_space_normalizer(const Json& step, TokenizerData& data) {
+  const std::string type = text_of(step, "type");
+  if (step.is_null()) return;
+  if (type == "Sequence") {
+    const Json steps = step.value("normalizers", Json::array());
+    for (const Json& own : steps) read_space_normalizer(own, data);
+  } else if (type == "Precompiled") {
+    data.normalizer.charsmap =
+        base64_decoded(text_of(step, "precompiled_charsmap"), "tokenizer.json: precompiled_charsmap");
+  } else if (type == "Prepend" && text_of(step, "prepend") == kSpaceLetter) {
+    data.spaces.prepend = SpaceData::Prepend::kEvenSpaces;
+  } else if (type == "Replace" && text_of(step.value("pattern", Json()), "String") == " " &&
+             text_of(step, "content") == kSpaceLetter) {
+    return;  // spaces are letters anyway
+  } else if (type == "Replace" && text_of(step.value("pattern", Json()), "Regex") == " {2,}") {
+    data.normalizer.collapse_spaces = true;
+  } else if (type == "Strip") {
+    data.normalizer.strip_left = field<bool>(step, "strip_left", true);
+    data.normalizer.strip_right = field<bool>(step, "strip_right", true);
+  } else if (type == "NFC" || type == "NFD" || type == "NFKC" || type == "NFKD") {
+    data.normalizer.form = type == "NFC" ? "nfc" : type == "NFD" ? "nfd" : type == "NFKC" ? "nfkc" : "nfkd";
   } else {
-    throw NotSupported(error_text("tokenizer.json: model", "BPE or WordPiece", "'" + type + "'"));
+    throw NotSupported(error_text("tokenizer.json: normalizer", "one of SentencePiece's", step.dump().substr(0, 80)));
   }
+}
+
+void read_space_pre_tokenizer(const Json& pre, TokenizerData& data) {
+  const std::string type = text_of(pre, "type");
+  if (pre.is_null()) return;
+  if (type == "Sequence") {
+    const Json steps = pre.value("pretokenizers", Json::array());
+    for (const Json& own : steps) read_space_pre_tokenizer(own, data);
+  } else if (type == "WhitespaceSplit") {
+    data.spaces.only_words = true;
+  } else if (type == "Metaspace" && text_of(pre, "replacement", std::string(kSpaceLetter)) == kSpaceLetter) {
+    const std::string scheme =
+        text_of(pre, "prepend_scheme", field<bool>(pre, "add_prefix_space", true) ? "always" : "never");
+    data.spaces.prepend = scheme == "always"  ? SpaceData::Prepend::kAlways
+                          : scheme == "first" ? SpaceData::Prepend::kFirst
+                                              : SpaceData::Prepend::kNever;
+    data.spaces.split = field<bool>(pre, "split", true);
+  } else {
+    throw NotSupported(error_text("tokenizer.json: pre_tokenizer", "Metaspace", pre.dump().substr(0, 80)));
+  }
+}
+
+void read_sentence_piece(const Json& json, const Json& model, TokenizerData& data) {
+  data.spaces.prepend = SpaceData::Prepend::kNever;
+  data.byte_fallback = field<bool>(model, "byte_fallback", false);
+  read_space_normalizer(json.value("normalizer", Json()), data);
+  read_space_pre_tokenizer(json.value("pre_tokenizer", Json()), data);
+}
+
+// [[piece, score], …]
+void read_scored_pieces(const Json& model, TokenizerData& data) {
+  const Json vocab = model.value("vocab", Json::array());
+  for (const Json& entry : vocab) {
+    if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
+      throw CorruptFile(error_text("tokenizer.json: vocab", "[piece, score]", entry.dump().substr(0, 60)));
+    }
+    data.pieces.push_back(entry[0].get<std::string>());
+    data.scores.push_back(entry[1].get<double>());
+  }
+  data.unk_id = static_cast<int32_t>(field<int64_t>(model, "unk_id", -1));
+}
+
+// {piece: id, …}
+void read_pieces(const Json& model, TokenizerData& data) {
   const Json vocab = model.value("vocab", Json::object());
   for (const auto& [piece, id] : vocab.items()) {
     const int64_t value = id.is_number_integer() ? id.get<int64_t>() : -1;
@@ -150,6 +206,9 @@ TokenizerData read_hf_tokenizer(const fs::path& directory) {
     if (static_cast<size_t>(value) >= data.pieces.size()) data.pieces.resize(static_cast<size_t>(value) + 1);
     data.pieces[static_cast<size_t>(value)] = piece;
   }
+}
+
+void read_merges(const Json& model, TokenizerData& data) {
   const Json merges = model.value("merges", Json::array());
   for (const Json& merge : merges) {
     if (merge.is_array() && merge.size() == 2 && merge[0].is_string() && merge[1].is_string()) {
@@ -161,17 +220,88 @@ TokenizerData read_hf_tokenizer(const fs::path& directory) {
     if (space == std::string::npos) throw CorruptFile(error_text("tokenizer.json: merges", "two pieces", merge.dump()));
     data.merges.emplace_back(pair.substr(0, space), pair.substr(space + 1));
   }
+}
+
+// Whether a BPE is SentencePiece's: over characters, with spaces as letters.
+bool is_sentence_piece_bpe(const Json& json, const Json& model) {
+  const std::string pre = json.value("pre_tokenizer", Json()).dump();
+  return field<bool>(model, "byte_fallback", false) || pre.find("Metaspace") != std::string::npos;
+}
+
+TokenizerData read_tokenizer_json(const fs::path& path) {
+  TokenizerData data;
+  const Json json = read_json_file(path);
+  const Json model = json.value("model", Json::object());
+  const std::string type = text_of(model, "type", "BPE");
+  if (type == "Unigram") {
+    data.model = "unigram";
+    read_sentence_piece(json, model, data);
+    read_scored_pieces(model, data);
+  } else if (type == "WordPiece") {
+    read_word_piece(json, model, data);
+    read_pieces(model, data);
+  } else if (type == "BPE") {
+    if (is_sentence_piece_bpe(json, model)) {
+      data.model = "sentencepiece-bpe";
+      read_sentence_piece(json, model, data);
+    } else {
+      data.model = "bpe";
+      data.pre_tokenizer = pre_tokenizer_of(json);
+    }
+    read_pieces(model, data);
+    read_merges(model, data);
+  } else {
+    throw NotSupported(error_text("tokenizer.json: model", "BPE, WordPiece or Unigram", "'" + type + "'"));
+  }
   read_added_tokens(json, data);
-  if (type == "WordPiece") data.unk_id = id_of_piece(data, model.value("unk_token", Json("[UNK]")));
+  if (type == "Unigram") data.scores.resize(data.pieces.size(), 0.0);
+  if (type != "Unigram") {
+    data.unk_id = id_of_piece(data, model.value("unk_token", type == "WordPiece" ? Json("[UNK]") : Json()));
+  }
   read_surroundings(json, data);
+  return data;
+}
+
+// SentencePiece's file alone: what its family puts around a text, and T5's <extra_id_N>.
+TokenizerData read_model_file(const fs::path& path, const std::string& family) {
+  TokenizerData data = read_sentence_piece_model(path);
+  if (family == "t5") {
+    if (data.eos_id >= 0) data.suffix_ids = {data.eos_id};
+    for (int n = 99; n >= 0; --n) {
+      data.special_ids.push_back(static_cast<int32_t>(data.pieces.size()));
+      data.control_ids.push_back(data.special_ids.back());
+      data.pieces.push_back("<extra_id_" + std::to_string(n) + ">");
+      if (!data.scores.empty()) data.scores.push_back(0.0);
+    }
+  } else if (data.bos_id >= 0) {
+    data.prefix_ids = {data.bos_id};
+  }
+  return data;
+}
+
+}  // namespace
+
+TokenizerData read_hf_tokenizer(const fs::path& directory, const std::string& family) {
+  TokenizerData data;
+  if (fs::exists(directory / "tokenizer.json")) {
+    data = read_tokenizer_json(directory / "tokenizer.json");
+  } else {
+    for (const char* name : {"spiece.model", "tokenizer.model"}) {
+      if (data.pieces.empty() && fs::exists(directory / name)) data = read_model_file(directory / name, family);
+    }
+  }
+  if (data.pieces.empty()) return data;
+  const auto set = [&](const Json& config, const char* key, int32_t& id) {
+    if (config.contains(key) && !config[key].is_null()) id = id_of_piece(data, config[key]);
+  };
   bool add_bos = false;
   const fs::path config_path = directory / "tokenizer_config.json";
   if (fs::exists(config_path)) {
     const Json config = read_json_file(config_path);
-    data.bos_id = id_of_piece(data, config.value("bos_token", Json()));
-    data.eos_id = id_of_piece(data, config.value("eos_token", Json()));
-    if (type == "BPE") data.unk_id = id_of_piece(data, config.value("unk_token", Json()));
-    data.pad_id = id_of_piece(data, config.value("pad_token", Json()));
+    set(config, "bos_token", data.bos_id);
+    set(config, "eos_token", data.eos_id);
+    set(config, "unk_token", data.unk_id);
+    set(config, "pad_token", data.pad_id);
     add_bos = field<bool>(config, "add_bos_token", false);
     const Json chat = config.value("chat_template", Json());
     if (chat.is_string()) data.chat_template = chat.get<std::string>();

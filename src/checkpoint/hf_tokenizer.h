@@ -1,14 +1,16 @@
-// The tokenizer of a model directory: tokenizer.json (the tokenizers library's), tokenizer_config.json,
-// generation_config.json.
+// The tokenizer of a model directory: tokenizer.json (the tokenizers library's), else spiece.model or tokenizer.model
+// (SentencePiece's); with tokenizer_config.json and generation_config.json.
 #pragma once
 
 #include <filesystem>
+#include <string>
 
 #include "core/tokenizer_data.h"
 
 namespace espalier {
 
-// No pieces where the directory has none. Throws CorruptFile, or NotSupported naming a part that is not known.
-TokenizerData read_hf_tokenizer(const std::filesystem::path& directory);
+// No pieces where the directory has none. `family` says what stands around a text where the file does not. Throws
+// CorruptFile, or NotSupported naming a part that is not known.
+TokenizerData read_hf_tokenizer(const std::filesystem::path& directory, const std::string& family);
 
 }  // namespace espalier

@@ -12,15 +12,27 @@ namespace espalier {
 // Steps before the words; see tokenizers/normalizer.h.
 struct NormalizerData {
   bool clean = false, chinese_apart = false, strip_accents = false, lower_case = false;
-  std::string form;  // "nfc", "nfd", "nfkc", "nfkd", or ""
+  bool collapse_spaces = false, strip_left = false, strip_right = false;
+  std::string form;      // "nfc", "nfd", "nfkc", "nfkd", or ""
+  std::string charsmap;  // SentencePiece's table of replacements, see tokenizers/charsmap.h; or ""
+};
+
+// How SentencePiece writes spaces: as U+2581.
+struct SpaceData {
+  enum class Prepend { kNever, kFirst, kAlways, kEvenSpaces } prepend = Prepend::kAlways;
+  bool only_words = false;  // white space separates words and is dropped, each word gets the prefix
+  bool split = false;       // a piece holds no space but at its beginning
 };
 
 struct TokenizerData {
-  std::string model;                // "bpe" (byte-level), "wordpiece"
-  NormalizerData normalizer;        // of "wordpiece"
+  std::string model;                // "bpe" (byte-level), "wordpiece", "sentencepiece-bpe", "unigram"
+  NormalizerData normalizer;        // of all but "bpe"
   std::string pre_tokenizer;        // "smollm", "gpt2", "llama3": a name, never a regular expression to run
   std::vector<std::string> pieces;  // id -> text in the byte-level alphabet (V)
   std::vector<std::pair<std::string, std::string>> merges;  // in order of priority
+  SpaceData spaces;                                         // of SentencePiece's two
+  std::vector<double> scores;                               // of "unigram", log-probabilities
+  bool byte_fallback = false;                               // characters without a piece are spelt as <0xNN>
   std::vector<int32_t> special_ids;                         // matched whole in the text, never split
   std::vector<int32_t> control_ids;                         // special tokens that decode() leaves out of plain text
   int32_t bos_id = -1, eos_id = -1, unk_id = -1, pad_id = -1;

@@ -25,6 +25,13 @@ void check(const GenerateOptions& options) {
   }
 }
 
+// Whether the output is the beginning of a text: nothing but special tokens stands before it.
+bool begins_text(const Tokenizer* tokenizer, const GenerateRequest& request) {
+  const auto special = [&](int32_t token) { return tokenizer->is_special(token); };
+  return tokenizer && std::all_of(request.history.begin(), request.history.end(), special) &&
+         std::all_of(request.prompt.begin(), request.prompt.end(), special);
+}
+
 }  // namespace
 
 Generation::Generation(const Model& model, const Tokenizer* tokenizer, const GenerateRequest& request,
@@ -33,7 +40,7 @@ Generation::Generation(const Model& model, const Tokenizer* tokenizer, const Gen
       request_(request),
       strategy_(std::move(strategy)),
       sampler_(request.options.sampler, model.kernels(), model.config().vocab_size, request.sequence),
-      text_(tokenizer, request.options.stop, request.on_text) {
+      text_(tokenizer, request.options.stop, request.on_text, begins_text(tokenizer, request)) {
   check(request.options);
   if (request.prompt.empty()) throw InvalidArgument(error_text("prompt", "at least one token", "none"));
   result_.state = request.state.layers.empty() ? model.new_state() : request.state;

@@ -6,9 +6,9 @@
 
 namespace espalier {
 
-TextOutput::TextOutput(const Tokenizer* tokenizer, std::vector<std::string> stops, Callback on_text)
+TextOutput::TextOutput(const Tokenizer* tokenizer, std::vector<std::string> stops, Callback on_text, bool at_start)
     : stops_(std::move(stops)), on_text_(std::move(on_text)) {
-  if (tokenizer) decoder_ = std::make_unique<StreamDecoder>(*tokenizer);
+  if (tokenizer) decoder_ = std::make_unique<StreamDecoder>(*tokenizer, at_start);
   for (const std::string& stop : stops_) {
     if (stop.empty()) throw InvalidArgument(error_text("stop", "a text that is not empty", "an empty one"));
     longest_stop_ = std::max(longest_stop_, stop.size());

@@ -15,9 +15,9 @@ class TextOutput {
  public:
   using Callback = std::function<void(std::string_view)>;
 
-  // `tokenizer` may be null when there are no stops: the text stays empty. Throws InvalidArgument for an empty stop
-  // string, or one without a tokenizer.
-  TextOutput(const Tokenizer* tokenizer, std::vector<std::string> stops, Callback on_text);
+  // `at_start`: the output begins a text, and does not go on with a prompt's. `tokenizer` may be null when there are no
+  // stops: the text stays empty. Throws InvalidArgument for an empty stop string, or one without a tokenizer.
+  TextOutput(const Tokenizer* tokenizer, std::vector<std::string> stops, Callback on_text, bool at_start = false);
 
   // Takes a token; true when a stop string is now complete. The text then ends before it, and nothing may follow.
   bool push(int32_t token);

@@ -1,10 +1,9 @@
 // Byte-level BPE (GPT-2; Radford et al. 2019): words of bytes, merged in order of priority.
-#include <algorithm>
-#include <queue>
 #include <string>
 #include <unordered_map>
 
 #include "core/utf8.h"
+#include "tokenizers/bpe_merges.h"
 #include "tokenizers/pre_tokenizer.h"
 #include "tokenizers/split_tokenizer.h"
 
@@ -27,10 +26,6 @@ std::vector<std::string> byte_alphabet() {
   return alphabet;
 }
 
-uint64_t pair_key(int32_t left, int32_t right) {
-  return static_cast<uint64_t>(static_cast<uint32_t>(left)) << 32 | static_cast<uint32_t>(right);
-}
-
 class ByteBpe : public SplitTokenizer {
  public:
   explicit ByteBpe(const TokenizerData& data) : SplitTokenizer(data), pre_tokenizer_(data.pre_tokenizer) {
@@ -40,10 +35,6 @@ class ByteBpe : public SplitTokenizer {
   }
 
  private:
-  struct Merge {
-    int32_t rank, result;
-  };
-
   void read_pieces() {
     const std::vector<std::string> alphabet = byte_alphabet();
     std::unordered_map<std::string, int> byte_of;
@@ -81,67 +72,32 @@ class ByteBpe : public SplitTokenizer {
         throw CorruptFile(error_text("tokenizer: merge " + std::to_string(rank), "pieces of the vocabulary",
                                      "'" + left + " " + right + "'"));
       }
-      merges_.emplace(pair_key(a->second, b->second), Merge{static_cast<int32_t>(rank), c->second});
+      merges_.add(a->second, b->second, static_cast<int32_t>(rank), c->second);
     }
   }
 
-  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const override {
+  void encode_plain(std::string_view text, bool, std::vector<int32_t>& ids) const override {
     pre_tokenizer_.split(text, [&](std::string_view word) { encode_word(word, ids); });
   }
 
-  // Merges the pair of lowest rank, leftmost first, until none is left: a heap of candidate pairs over a linked list,
-  // O(n log n) also for a word of a million letters.
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const {
     const auto whole = ids_.find(std::string(word));
     if (whole != ids_.end() && (whole_words_ || word.size() == 1)) {
       ids.push_back(whole->second);
       return;
     }
-    struct Node {
-      int32_t id, previous, next;
-    };
-    struct Candidate {
-      int32_t rank, left, left_id, right_id;
-      bool operator<(const Candidate& other) const {
-        return rank != other.rank ? rank > other.rank : left > other.left;
-      }
-    };
-    const int32_t count = static_cast<int32_t>(word.size());
-    std::vector<Node> nodes(word.size());
-    std::priority_queue<Candidate> candidates;
-    const auto consider = [&](int32_t left) {
-      if (left < 0 || nodes[left].next < 0) return;
-      const int32_t right = nodes[left].next;
-      const auto it = merges_.find(pair_key(nodes[left].id, nodes[right].id));
-      if (it != merges_.end()) candidates.push({it->second.rank, left, nodes[left].id, nodes[right].id});
-    };
-    for (int32_t i = 0; i < count; ++i) {
-      nodes[i] = {byte_ids_[static_cast<unsigned char>(word[i])], i - 1, i + 1 < count ? i + 1 : kNone};
-    }
-    for (int32_t i = 0; i < count; ++i) consider(i);
-    while (!candidates.empty()) {
-      const Candidate best = candidates.top();
-      candidates.pop();
-      Node& left = nodes[best.left];
-      // Merged away or changed since it was found.
-      if (left.id != best.left_id || left.next < 0 || nodes[left.next].id != best.right_id) continue;
-      Node& right = nodes[left.next];
-      left.id = merges_.find(pair_key(best.left_id, best.right_id))->second.result;
-      left.next = right.next;
-      right.id = kNone - 1;  // no pair holds this id
-      if (left.next >= 0) nodes[left.next].previous = best.left;
-      consider(left.previous);
-      consider(best.left);
-    }
-    for (int32_t i = count > 0 ? 0 : kNone; i >= 0; i = nodes[i].next) {
-      if (nodes[i].id >= 0) ids.push_back(nodes[i].id);
+    std::vector<int32_t> pieces;
+    for (const char c : word) pieces.push_back(byte_ids_[static_cast<unsigned char>(c)]);
+    merges_.apply(pieces);
+    for (const int32_t id : pieces) {
+      if (id >= 0) ids.push_back(id);
     }
   }
 
   PreTokenizer pre_tokenizer_;
   bool whole_words_;                              // a word of the vocabulary is taken without merging
   std::unordered_map<std::string, int32_t> ids_;  // bytes -> id
-  std::unordered_map<uint64_t, Merge> merges_;
+  BpeMerges merges_;
   int32_t byte_ids_[256];
 };
 

@@ -2,6 +2,7 @@
 
 #include <utf8proc.h>
 
+#include <algorithm>
 #include <cstdlib>
 #include <memory>
 #include <new>
@@ -103,6 +104,20 @@ std::string lower_case(std::string_view text) {
   return result;
 }
 
+std::string stripped(std::string_view text, bool left, bool right) {
+  size_t begin = text.size(), end = 0, at = 0;
+  each_character(text, [&](int32_t code, std::string_view bytes) {
+    if (!is_white_space(code)) {
+      begin = std::min(begin, at);
+      end = at + bytes.size();
+    }
+    at += bytes.size();
+  });
+  if (!left) begin = 0;
+  if (!right) end = text.size();
+  return std::string(begin < end ? text.substr(begin, end - begin) : std::string_view());
+}
+
 }  // namespace
 
 bool is_white_space(int32_t code) {
@@ -143,6 +158,11 @@ std::string normalized(std::string_view text, const NormalizerData& steps) {
   if (!steps.form.empty()) result = in_form(result, form_options(steps.form));
   if (steps.strip_accents) result = without_marks(in_form(result, UTF8PROC_DECOMPOSE));
   if (steps.lower_case) result = lower_case(result);
+  if (steps.collapse_spaces) {
+    const auto both_spaces = [](char a, char b) { return a == ' ' && b == ' '; };
+    result.erase(std::unique(result.begin(), result.end(), both_spaces), result.end());
+  }
+  if (steps.strip_left || steps.strip_right) result = stripped(result, steps.strip_left, steps.strip_right);
   return result;
 }
 

@@ -10,7 +10,8 @@ namespace espalier {
 
 // `text` is valid UTF-8, and so is the result. In this order, where asked for: control characters are dropped and
 // white space becomes spaces; Chinese characters get spaces around them; the Unicode form; accents are dropped (NFD
-// without its marks); letters become lower-case.
+// without its marks); letters become lower-case; runs of spaces become one; white space at the ends is dropped.
+// Categories are those of the Unicode version that utf8proc knows.
 std::string normalized(std::string_view text, const NormalizerData& steps);
 
 // Categories as transformers' BERT tokenizer asks for them.

@@ -25,6 +25,7 @@ std::vector<int32_t> SplitTokenizer::encode(std::span<const Part> parts, bool ad
   std::vector<int32_t> ids;
   if (add_special) ids = data_.prefix_ids;
   std::string plain;  // the text since the last special token
+  bool first = true;
   for (const Part& part : parts) {
     if (const size_t bad = utf8_error(part.text); bad != std::string_view::npos) {
       throw InvalidArgument(error_text("text", "valid UTF-8", "an invalid byte at offset " + std::to_string(bad)));
@@ -37,7 +38,8 @@ std::vector<int32_t> SplitTokenizer::encode(std::span<const Part> parts, bool ad
         continue;
       }
       plain += part.text.substr(done, i - done);
-      encode_plain(plain, ids);
+      encode_plain(plain, first, ids);
+      first = false;
       plain.clear();
       ids.push_back(id);
       i += data_.pieces[static_cast<size_t>(id)].size();
@@ -45,7 +47,7 @@ std::vector<int32_t> SplitTokenizer::encode(std::span<const Part> parts, bool ad
     }
     plain += part.text.substr(done);
   }
-  encode_plain(plain, ids);
+  encode_plain(plain, first, ids);
   if (add_special) ids.insert(ids.end(), data_.suffix_ids.begin(), data_.suffix_ids.end());
   return ids;
 }

@@ -27,8 +27,9 @@ class SplitTokenizer : public Tokenizer {
   // Throws CorruptFile for special ids outside the vocabulary.
   explicit SplitTokenizer(const TokenizerData& data);
 
-  // Appends the ids of a text without special tokens; valid UTF-8, may be empty.
-  virtual void encode_plain(std::string_view text, std::vector<int32_t>& ids) const = 0;
+  // Appends the ids of a text without special tokens; valid UTF-8, may be empty. `first`: no token of the text stands
+  // before it.
+  virtual void encode_plain(std::string_view text, bool first, std::vector<int32_t>& ids) const = 0;
 
   TokenizerData data_;
   std::vector<std::string> bytes_;  // what each id stands for in a text; the constructor sets those of special tokens
@@ -42,5 +43,6 @@ class SplitTokenizer : public Tokenizer {
 
 std::unique_ptr<Tokenizer> make_byte_bpe(const TokenizerData& data);
 std::unique_ptr<Tokenizer> make_word_piece(const TokenizerData& data);
+std::unique_ptr<Tokenizer> make_sentence_piece(const TokenizerData& data);
 
 }  // namespace espalier

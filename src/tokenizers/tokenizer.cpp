@@ -14,6 +14,8 @@ struct Algorithm {
 constexpr Algorithm kAlgorithms[] = {
     {"bpe", make_byte_bpe},
     {"wordpiece", make_word_piece},
+    {"sentencepiece-bpe", make_sentence_piece},
+    {"unigram", make_sentence_piece},
 };
 
 }  // namespace
@@ -30,7 +32,10 @@ std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerData& data) {
 
 std::string StreamDecoder::push(int32_t id) {
   if (tokenizer_.is_special(id)) return "";
-  pending_ += tokenizer_.bytes(id);
+  std::string_view bytes = tokenizer_.bytes(id);
+  if (drop_space_ && bytes.starts_with(' ')) bytes.remove_prefix(1);
+  drop_space_ = false;
+  pending_ += bytes;
   size_t whole = 0;
   while (whole < pending_.size()) {
     const Utf8Step step = utf8_step(std::string_view(pending_).substr(whole, 4));

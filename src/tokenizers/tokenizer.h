@@ -37,6 +37,8 @@ class Tokenizer {
   // The raw bytes that one id stands for (may be part of a character).
   virtual std::string_view bytes(int32_t id) const = 0;
   virtual int64_t vocab_size() const = 0;
+  // Whether the space that a text's first piece begins with is the algorithm's, not the text's.
+  virtual bool has_prefix_space() const { return false; }
   virtual bool is_special(int32_t id) const = 0;
   // The id of a special token by its text, -1 when there is none.
   virtual int32_t special_id(std::string_view text) const = 0;
@@ -49,13 +51,16 @@ std::unique_ptr<Tokenizer> make_tokenizer(const TokenizerData& data);
 // character wait for the next id; finish() gives what is left, invalid bytes as U+FFFD.
 class StreamDecoder {
  public:
-  explicit StreamDecoder(const Tokenizer& tokenizer) : tokenizer_(tokenizer) {}
+  // `at_start`: the ids begin a text, and do not go on with one.
+  explicit StreamDecoder(const Tokenizer& tokenizer, bool at_start = false)
+      : tokenizer_(tokenizer), drop_space_(at_start && tokenizer.has_prefix_space()) {}
   // The text that became complete with this id (may be empty). Special tokens give nothing.
   std::string push(int32_t id);
   std::string finish();
 
  private:
   const Tokenizer& tokenizer_;
+  bool drop_space_;
   std::string pending_;
 };
 

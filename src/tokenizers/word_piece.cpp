@@ -25,6 +25,7 @@ class WordPiece : public SplitTokenizer {
     }
   }
 
+  bool has_prefix_space() const override { return true; }
   // Words are joined by spaces; special tokens stand apart, too. As transformers cleans up: no space before
   // punctuation and inside contractions.
   std::string decode(std::span<const int32_t> ids, bool keep_special) const override {
@@ -56,7 +57,7 @@ class WordPiece : public SplitTokenizer {
     return piece;
   }
 
-  void encode_plain(std::string_view text, std::vector<int32_t>& ids) const override {
+  void encode_plain(std::string_view text, bool, std::vector<int32_t>& ids) const override {
     const std::string clean = normalized(text, data_.normalizer);
     size_t begin = 0, at = 0;
     const auto end_word = [&] {
