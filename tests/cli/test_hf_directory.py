@@ -152,7 +152,7 @@ def test_refused_configs(fault, plain, tmp_path):
 
 HOSTILE_TOKENIZERS = {
     "another model": lambda t: t["model"].update(type="Unigram"),
-    "another pre-tokenizer": lambda t: t.update(pre_tokenizer={"type": "Metaspace"}),
+    "another pre-tokenizer": lambda t: t.update(pre_tokenizer={"type": "Punctuation"}),
     "an id out of range": lambda t: t["model"]["vocab"].update(x=2**40),
     "a negative id": lambda t: t["model"]["vocab"].update(x=-1),
     "a merge of unknown pieces": lambda t: t["model"]["merges"].append(["qqq", "zzz"]),
