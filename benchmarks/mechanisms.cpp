@@ -162,7 +162,8 @@ void print_costs(int64_t longest, int threads) {
       "One layer of SmolLM2-135M's shape (9 query heads, 3 KV heads of 64), f32, %d threads (%s), attention alone. "
       "State: after %ld tokens. Multiply-adds: per token at position 4096, without feature maps and gates. Times: "
       "prefill in chunks of %ld with commits, microseconds per token of a text of 1,024, 4,096 and %ld tokens, and "
-      "the last over the first; a step over a tree of %ld nodes after 4,096 tokens, milliseconds.\n\n",
+      "the last over the first (median of three, each against short texts before and after it); a step over a tree of "
+      "%ld nodes after 4,096 tokens, milliseconds.\n\n",
       threads, std::string(isa_name(best_kernels().isa)).c_str(), static_cast<long>(longest), static_cast<long>(kChunk),
       static_cast<long>(longest), static_cast<long>(kTree));
   std::printf(
@@ -172,26 +173,31 @@ void print_costs(int64_t longest, int threads) {
   for (const char* spec : kSpecs) {
     Layer layer(spec, shape, kChunk, threads);
     const StateLayout layout = layer.mechanism().layout();
-    std::vector<double> of_short;
-    for (int i = 0; i < 7; ++i) {
+    const auto short_text = [&] {
       LayerState state(layout);
-      of_short.push_back(layer.prefill(state, kShort) / kShort);
-    }
+      return layer.prefill(state, kShort) / kShort;
+    };
     LayerState state(layout);
     const double middle = layer.prefill(state, kMiddle) / kMiddle;
     std::vector<double> tree;
     for (int i = 0; i < 9; ++i) tree.push_back(layer.step(state, kTree, false));
-    std::vector<double> of_long;
+    // Short texts around each long one: a machine that others use, too, changes its speed in between.
+    std::vector<double> all_short, of_long, ratios;
     int64_t bytes = 0;
-    for (int i = 0; i < 3; ++i) {
+    for (int round = 0; round < 3; ++round) {
+      std::vector<double> near;
+      for (int i = 0; i < 4; ++i) near.push_back(short_text());
       LayerState whole(layout);
       of_long.push_back(layer.prefill(whole, longest) / static_cast<double>(longest));
       bytes = whole.bytes();
+      for (int i = 0; i < 4; ++i) near.push_back(short_text());
+      ratios.push_back(of_long.back() / median(near));
+      all_short.insert(all_short.end(), near.begin(), near.end());
     }
     std::printf("| `%s` | %s | %ld | %.0f k | %.1f | %.1f | %.1f | %.2f | %.2f |\n", spec,
                 layer.mechanism().capabilities().constant_state ? "yes" : "no", static_cast<long>(bytes / 1000),
-                multiply_adds(layout, shape, kMiddle) / 1e3, median(of_short) * 1e6, middle * 1e6,
-                median(of_long) * 1e6, median(of_long) / median(of_short), median(tree) * 1e3);
+                multiply_adds(layout, shape, kMiddle) / 1e3, median(all_short) * 1e6, middle * 1e6,
+                median(of_long) * 1e6, median(ratios), median(tree) * 1e3);
     std::fflush(stdout);
   }
 }

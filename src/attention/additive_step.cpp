@@ -23,7 +23,9 @@ class Additive : public Mechanism {
         block_(closed_group > 0 ? closed_group : kFoldBlock),
         features_(form_.map->features()) {}
 
-  Capabilities capabilities() const override { return {.max_length = form_.map->max_length()}; }
+  Capabilities capabilities() const override {
+    return {.span = closed_group_ == 0, .max_length = form_.map->max_length()};
+  }
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv,
             .dim_k = shape_.dim_k,
@@ -44,11 +46,14 @@ class Additive : public Mechanism {
   }
 
   // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; then folds at borders.
+  // Of a span: the fold of all rows that it sees.
   int64_t prepared_floats(const SegmentRows& segment) const override {
+    if (segment.span) return features_ * (shape_.dim_v + 1);
     return committed_floats(segment) + fresh_floats(segment) + fold_steps_floats(segment);
   }
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                float* prepared) const override {
+    if (segment.span) return fold_span(kernels, segment, kv_head, prepared);
     const LayerState& state = *segment.state;
     std::vector<float> k_row(static_cast<size_t>(shape_.dim_k)), phi(static_cast<size_t>(features_));
     const auto place = [&](const float* k, int64_t position, float* panels, int64_t row) {
@@ -77,8 +82,14 @@ class Additive : public Mechanism {
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
-    const float* steps = prepared + committed_floats(segment) + fresh_floats(segment);
     const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    if (segment.span) {
+      for (int64_t first = begin; first < end; first += together) {
+        attend_rows(kernels, segment, kv_head, {first, std::min(end, first + together)}, prepared, prepared, scratch);
+      }
+      return;
+    }
+    const float* steps = prepared + committed_floats(segment) + fresh_floats(segment);
     each_run_of_fold(segment, kv_head, begin, end, together, steps,
                      [&](int64_t first, int64_t last, const float* fold) {
                        attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
@@ -96,6 +107,35 @@ class Additive : public Mechanism {
   struct Range {
     int64_t begin, end;
   };
+
+  // The state's fold and open rows, then the span's own, in position order.
+  void fold_span(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* fold) const {
+    const LayerState& state = *segment.state;
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, width = dim + dim_v;
+    const int64_t begin = state.fold_end(), end = segment.seen_end(0);
+    std::vector<float> memory(static_cast<size_t>((end - begin) * width));
+    for (int64_t position = begin; position < end; ++position) {
+      float* k = memory.data() + (position - begin) * width;
+      if (position < state.length()) {
+        state.copy_k_row(kv_head, position, k);
+        std::copy_n(state.v_row(kv_head, position), dim_v, k + dim);
+      } else {
+        const int64_t row = position - state.length();
+        std::copy_n(segment.k + row * segment.kv_stride + kv_head * dim, dim, k);
+        std::copy_n(segment.v + row * segment.kv_stride + kv_head * dim_v, dim_v, k + dim);
+      }
+    }
+    fold_rows(kernels, kv_head,
+              {.first = begin,
+               .count = end - begin,
+               .k = memory.data(),
+               .v = memory.data() + dim,
+               .extra = nullptr,
+               .k_stride = width,
+               .v_stride = width,
+               .extra_stride = 0},
+              state.fold(kv_head), fold);
+  }
 
   // A node sees at most this many rows beside the fold.
   int64_t window() const { return closed_group_ > 0 ? block_ : 2 * block_; }
@@ -143,6 +183,7 @@ class Additive : public Mechanism {
         for (int64_t j = 0; j < own; ++j) sum += scores[i * window() + j];
       }
     };
+    if (segment.span) return finish_rows(segment, kv_head, rows, sums, denominators);
     int64_t shared = seen_by_all(segment, rows.begin);
     for (int64_t row = rows.begin; row < rows.end; ++row) shared = std::min(shared, seen_end(segment, row));
     shared = std::max(shared, window_begin);
@@ -157,6 +198,17 @@ class Additive : public Mechanism {
       if (!each_other) {
         add(VisibleRows(segment, kv_head, row, path).range(shared, seen_end(segment, row)), first_query, heads);
       }
+    }
+    finish_rows(segment, kv_head, rows, sums, denominators);
+  }
+
+  // out = sums / d(denominators).
+  void finish_rows(const SegmentRows& segment, int kv_head, Range rows, const float* sums,
+                   const float* denominators) const {
+    const int heads = shape_.heads_per_kv();
+    const int64_t dim_v = shape_.dim_v;
+    for (int64_t row = rows.begin; row < rows.end; ++row) {
+      const int64_t first_query = (row - rows.begin) * heads;
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       for (int h = 0; h < heads; ++h) {
         const float divisor = form_.denominator.of(denominators[first_query + h]);

@@ -38,7 +38,8 @@ class Augmented : public Mechanism {
   }
 
   Capabilities capabilities() const override {
-    return {.max_length = global_ ? global_->capabilities().max_length : 0};
+    return {.bias = local_ && local_->capabilities().bias,
+            .max_length = global_ ? global_->capabilities().max_length : 0};
   }
   StateLayout layout() const override {
     StateLayout layout{.heads_kv = shape_.heads_kv,

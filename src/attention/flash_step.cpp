@@ -68,6 +68,8 @@ class FlashLocal : public FlashPart {
  public:
   FlashLocal(const AttentionShape& shape, int64_t group, bool terraced) : FlashPart(shape, group), back_(terraced) {}
 
+  Capabilities capabilities() const override { return {.bias = true}; }
+
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v, .block = group_, .lag = back_};
   }
@@ -92,6 +94,11 @@ class FlashLocal : public FlashPart {
         for (int64_t j = 0; j < visible.count(); ++j) {
           const float positive = std::max(own[j], 0.0f);
           own[j] = positive * positive;
+        }
+        if (!segment.bias.values) continue;
+        const int head = kv_head * shape_.heads_per_kv() + h;
+        for (int64_t j = 0; j < visible.count(); ++j) {
+          own[j] += segment.bias.of(head, visible.begin() + j - all.position());
         }
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);

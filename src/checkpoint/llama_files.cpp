@@ -38,6 +38,8 @@ void read_rope(const ConfigJson& json, ModelConfig& config) {
 
 ModelConfig read_llama_config(const ConfigJson& json) {
   ModelConfig config;
+  json.require(!json.has("sliding_window"), "sliding_window", "none (use --attention 'window(group=N)')",
+               "a window of the model's own");
   config.attention_bias = json.flag("attention_bias", false);
   config.mlp_bias = json.flag("mlp_bias", false);
   config.activation = json.activation("hidden_act", "silu");

@@ -260,7 +260,8 @@ TEST(Shapes, MoreQueryHeadsThanAreMadeForAreRefused) {
 // threads and instruction sets compute it.
 TEST(Spans, EqualTheDefinition) {
   constexpr int64_t kReach = 9;
-  for (const char* text : {"softmax"}) {
+  for (const char* text : {"softmax", "linear", "relu", "angular", "cosformer(length=1000)", "performer",
+                           "rfa(features=5)", "hedgehog(features=3)"}) {
     for (const AttentionShape& base_shape : kShapes) {
       for (const bool keys : {true, false}) {
         for (const auto& [past, count] : {std::pair(0, 1), {0, 2}, {0, 17}, {5, 30}, {0, 300}, {256, 3}, {300, 40}}) {
@@ -298,7 +299,9 @@ TEST(Spans, EqualTheDefinition) {
           for (int64_t r = 0; r < count; ++r) {
             const auto expected = plain::attention_row(spec, shape, parameters, all, past + r, true, bias);
             for (size_t c = 0; c < expected.size(); ++c) {
-              ASSERT_NEAR(got[static_cast<size_t>(r)][c], expected[c], kTolerance) << text << " past " << past;
+              ASSERT_NEAR(got[static_cast<size_t>(r)][c], expected[c],
+                          kTolerance * std::max(1.0, std::abs(expected[c])))
+                  << text << " past " << past;
             }
           }
         }
@@ -311,13 +314,18 @@ TEST(Spans, EqualTheDefinition) {
 TEST(Spans, ABiasOnTreesIsThatOfTheirPaths) {
   constexpr int64_t kReach = 4;
   Random random(23);
-  for (const AttentionShape& shape : kShapes) {
-    const auto spec = AttentionSpec::parse("softmax");
+  for (size_t i = 0; i < 3 * std::size(kShapes); ++i) {
+    const AttentionShape& shape = kShapes[i / 3];
+    const char* specs[] = {"softmax", "flash_local(group=5,local=terraced)", "augmented(group=4,taps=3)"};
+    const auto spec = AttentionSpec::parse(specs[i % 3]);
     const auto mechanism = make_mechanism(spec, shape);
+    ASSERT_TRUE(mechanism->capabilities().bias);
+    const auto parameters = testing::random_parameters(*mechanism, random);
+    mechanism->load(parameters);
     plain::Sequence past;
     append_random(past, shape, 7, random);
     const LayerState state = committed(best_kernels(), *mechanism, past, 7);
-    const Tree tree = random_tree(shape, 12, 6, random);
+    const Tree tree = random_tree(shape, 12, std::min<int64_t>(6, max_depth(mechanism->layout(), 7)), random);
     std::vector<float> biases;
     for (int64_t i = 0; i < shape.heads * (2 * kReach + 1); ++i) biases.push_back(random.normal());
     const RelativeBias bias{biases.data(), kReach};
@@ -326,7 +334,7 @@ TEST(Spans, ABiasOnTreesIsThatOfTheirPaths) {
     for (int32_t node = 0; node < static_cast<int32_t>(tree.parent.size()); ++node) {
       const plain::Sequence path = testing::path_sequence(past, 7, tree.rows, tree.parent, node);
       const auto expected =
-          plain::attention_row(spec, shape, {}, path, static_cast<int64_t>(path.k.size()) - 1, false, bias);
+          plain::attention_row(spec, shape, parameters, path, static_cast<int64_t>(path.k.size()) - 1, false, bias);
       for (size_t c = 0; c < expected.size(); ++c) {
         ASSERT_NEAR(got[static_cast<size_t>(node)][c], expected[c], kTolerance);
       }

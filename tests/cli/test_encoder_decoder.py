@@ -76,7 +76,8 @@ def test_beams_are_those_of_transformers(t5):
 def test_speculation_changes_no_token(t5):
     folder, _, _ = t5
     for i, source in enumerate(SOURCES[:6]):
-        common = ("generate", folder, "--prompt", source, "--max-tokens", 60, "--ignore-eos", "--json",
+        attention = ("softmax", "augmented(group=8,taps=3)", "flash_local(group=16)")[i % 3]
+        common = ("generate", folder, "--attention", attention, "--prompt", source, "--max-tokens", 60, "--ignore-eos", "--json",
                   "--temperature", 0.5 * i, "--seed", i)  # fmt: skip
         [plain] = run_json(*common, "--speculate", "off")
         [drafted] = run_json(*common, "--speculate", "ngram")

@@ -211,6 +211,18 @@ def test_encoder_states_are_those_of_transformers(name, tmp_path):
             assert (torch.tensor(got["labels"]) - own).abs().max() <= 1e-4
 
 
+@pytest.mark.parametrize("attention", ["linear", "relu", "hedgehog", "performer(features=20)"])
+def test_an_encoder_takes_attention_with_a_bidirectional_form(attention, tmp_path):
+    name = "bert, bare"
+    random_model(name).save_pretrained(tmp_path)
+    lines = as_lines(list(encoder_inputs(name)))
+    encode = ("encode", tmp_path, "--attention", attention, "--input", "-")
+    together, alone = (run_json(*encode, "--batch", size, "--threads", size % 3, stdin=lines) for size in (4, 1))
+    assert together == alone
+    assert all(abs(x) < 1e3 for row in together[3]["hidden"] for x in row)
+    assert together != run_json("encode", tmp_path, "--input", "-", stdin=lines)
+
+
 def test_what_an_encoder_cannot_do_is_said(tmp_path):
     random_model("bert, bare").save_pretrained(tmp_path / "bare")
     random_model("bert").save_pretrained(tmp_path / "words")

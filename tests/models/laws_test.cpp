@@ -87,6 +87,11 @@ std::vector<Case> all_cases() {
       for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa, "gpt2"});
     }
   }
+  for (const char* attention : {"softmax", "flash_local(group=8)", "augmented(group=8,taps=4)"}) {  // with a bias
+    for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
+      for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa, "t5"});
+    }
+  }
   return cases;
 }
 
@@ -100,7 +105,7 @@ class Laws : public ::testing::TestWithParam<Case> {
                                         GetParam().weights, &kernels_for(GetParam().isa))) {}
 
   SequenceState after(std::span<const int32_t> tokens, Workspace& workspace, int64_t chunk) const {
-    SequenceState state = model_->new_state();
+    SequenceState state = testing::start(*model_);
     model_->prefill(state, tokens, workspace, nullptr, nullptr, chunk);
     return state;
   }
@@ -141,13 +146,13 @@ TEST_P(Laws, CuttingThePastChangesNothing) {
   const int64_t count = 3 * block() + 5;
   const std::vector<int32_t> tokens = random_tokens(count, model_->config().vocab_size, 3);
   std::vector<std::vector<float>> whole;
-  SequenceState state = model_->new_state();
+  SequenceState state = testing::start(*model_);
   model_->prefill(
       state, tokens, one_,
       [&](int64_t, const float* logits) { whole.emplace_back(logits, logits + model_->config().vocab_size); }, nullptr,
       count);
   for (const int64_t chunk : {int64_t{1}, int64_t{3}, block() - 1, block(), block() + 1}) {
-    SequenceState cut = model_->new_state();
+    SequenceState cut = testing::start(*model_);
     model_->prefill(
         cut, tokens, two_,
         [&](int64_t index, const float* logits) {
@@ -225,7 +230,7 @@ TEST(InstructionSets, AgreeBitForBit) {
         const auto model = testing::load_tiny_model({.attention = {attention}, .more_mechanisms = {my_attention()}},
                                                     weights, &kernels_for(isa));
         Workspace workspace(1);
-        SequenceState state = model->new_state();
+        SequenceState state = testing::start(*model);
         std::vector<float> last;
         model->prefill(state, random_tokens(150, model->config().vocab_size, 31), workspace, nullptr, &last);
         if (isa == Isa::kScalar) scalar = last;
@@ -239,7 +244,7 @@ TEST(StateSize, DoesNotGrowWhereTheMechanismPromisesIt) {
   for (const char* attention : kAttentions) {
     const auto model = testing::load_tiny_model({.attention = {attention}, .more_mechanisms = {my_attention()}});
     Workspace workspace(1);
-    SequenceState state = model->new_state();
+    SequenceState state = testing::start(*model);
     const std::vector<int32_t> tokens = random_tokens(700, model->config().vocab_size, 37);
     model->prefill(state, {tokens.data(), 100}, workspace, nullptr, nullptr);
     const int64_t early = state.bytes();
@@ -325,7 +330,7 @@ TEST(StepInput, IsChecked) {
   const auto model = testing::load_tiny_model({.max_positions = 20});
   Workspace workspace(1);
   StepOutput output;
-  SequenceState state = model->new_state();
+  SequenceState state = testing::start(*model);
   const auto refused = [&](std::vector<int32_t> tokens, std::vector<int32_t> parents) {
     const Segment segment{.state = &state, .tokens = tokens, .parents = parents};
     EXPECT_THROW(model->step({&segment, 1}, workspace, output), InvalidArgument);

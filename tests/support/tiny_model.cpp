@@ -6,6 +6,7 @@
 #include "models/gpt2.h"
 #include "models/llama.h"
 #include "models/step_loader.h"
+#include "models/t5.h"
 
 namespace espalier::testing {
 namespace {
@@ -49,7 +50,7 @@ class RandomLoader {
 
  private:
   static bool outputs_are_looked_up(const std::string& name) {
-    for (const char* table : {"embed_tokens", "wte", "wpe"}) {
+    for (const char* table : {"embed_tokens", "wte", "wpe", "shared"}) {
       if (name.ends_with(table)) return true;
     }
     return false;
@@ -76,6 +77,15 @@ void set_family(ModelConfig& config, const std::string& family) {
     config.attention_bias = config.mlp_bias = true;
     config.activation = Activation::kGeluTanh;
   }
+  if (family == "t5") {
+    config.encoder_layers = 2;
+    config.relative_bias_buckets = 14;
+    config.relative_bias_reach = 40;
+    config.attention_scale = 1.0;
+    config.gated_mlp = true;
+    config.activation = Activation::kGeluTanh;
+    config.logit_scale = 0.3;
+  }
 }
 
 }  // namespace
@@ -100,6 +110,10 @@ ModelFiles make_tiny_model(const TinyModel& shape) {
   RandomLoader loader(shape.seed);
   if (shape.family == "llama") Llama::load<RandomContext>(loader, config);
   if (shape.family == "gpt2") Gpt2::load<RandomContext>(loader, config);
+  if (shape.family == "t5") {
+    T5::Decoder::load<RandomContext>(loader, config);
+    T5::Encoder::load<RandomContext>(loader, T5::encoder_config(config));
+  }
   for (int64_t l = 0; l < shape.layers; ++l) add_mechanism_parameters(loader, config, l, shape.more_mechanisms);
   files.tensors = loader.tensors();
   return files;
@@ -108,6 +122,12 @@ ModelFiles make_tiny_model(const TinyModel& shape) {
 std::unique_ptr<Model> load_tiny_model(const TinyModel& shape, WeightType weights, const Kernels* kernels) {
   return load_model(make_tiny_model(shape),
                     {.weights = weights, .kernels = kernels, .more_mechanisms = shape.more_mechanisms});
+}
+
+SequenceState start(const Model& model) {
+  if (model.config().encoder_layers == 0) return model.new_state();
+  Workspace workspace(1);
+  return model.read_source(random_tokens(37, model.config().vocab_size, 11), workspace);
 }
 
 std::vector<int32_t> random_tokens(int64_t count, int64_t vocab_size, uint64_t seed) {

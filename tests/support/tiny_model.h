@@ -31,6 +31,9 @@ ModelFiles make_tiny_model(const TinyModel& shape);
 std::unique_ptr<Model> load_tiny_model(const TinyModel& shape, WeightType weights = WeightType::kF32,
                                        const Kernels* kernels = nullptr);
 
+// The state before a text: one that has read a source, where the model needs one.
+SequenceState start(const Model& model);
+
 // `count` random ids below `vocab_size`.
 std::vector<int32_t> random_tokens(int64_t count, int64_t vocab_size, uint64_t seed);
 

@@ -5,14 +5,14 @@
 
 namespace espalier::plain {
 
-// y_t = sum_{s<=t, g(s)=g(t)} relu(q^_t.k^_s)^2 v_s; terraced: g(s) >= g(t) - 1
+// y_t = sum_{s<=t, g(s)=g(t)} (relu(q^_t.k^_s)^2 + bias(s - t)) v_s; terraced: g(s) >= g(t) - 1
 void flash_local(const AttentionSpec& spec, const Parameters&, const Head& head, int64_t t, double* out) {
   const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
   const int64_t back = spec.value("local", "blocked") == "terraced" ? 1 : 0;
   for (int64_t s = 0; s <= t; ++s) {
     if (s / group < t / group - back) continue;
     const double weight = std::max(head.unit_dot(t, s), 0.0);
-    head.add_v(s, weight * weight, out);
+    head.add_v(s, weight * weight + (head.bias.values ? head.bias.of(head.head, s - t) : 0.0), out);
   }
 }
 

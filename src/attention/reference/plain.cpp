@@ -61,7 +61,7 @@ std::vector<double> attention_row(const AttentionSpec& spec, const AttentionShap
     double* y = out.data() + head * shape.dim_v;
     if (form != std::end(kForms)) {
       form->second(spec, parameters, own, t, y);
-    } else if (!additive(spec, parameters, own, t, t + 1, y)) {
+    } else if (!additive(spec, parameters, own, t, own.seen_end(t), y)) {
       throw InvalidArgument(error_text("attention", "a mechanism with a plain form", "'" + spec.name() + "'"));
     }
   }
