@@ -3,8 +3,9 @@
 //   y_t = phi(q_t).S_t / d(phi(q_t).z_t)      S_t = sum_{s<=t} phi(k_s) v_s^T,  z_t = sum_{s<=t} phi(k_s)
 //
 // A mechanism of this kind is a FeatureMap and a Denominator; state, chunks and trees are the same for all of them.
-// Of a span the sums run over all of its rows. Rows of the open block and of the one before stay rows and are weighed by phi(q_t).phi(k_s); older ones are in the
-// fold. Inside augmented() the sums run over closed groups only: g(s) < g(t).
+// Of a span the sums run over all of its rows. Rows of the open block and of the one before stay rows and are weighed
+// by phi(q_t).phi(k_s); older ones are in the fold. Inside augmented() the sums run over closed groups only: g(s) <
+// g(t).
 #pragma once
 
 #include <memory>
