@@ -1,5 +1,6 @@
-"""Small sound files for the fuzz targets to begin from: make_seeds.py FOLDER writes FOLDER/{gguf,safetensors,tokenizer}."""
+"""Small sound files for the fuzz targets to begin from: make_seeds.py FOLDER writes a folder for each."""
 import pathlib
+import struct
 import sys
 
 import gguf
@@ -62,8 +63,34 @@ def write_gguf(path, kind, made):
     writer.close()
 
 
+def sentence_piece(algorithm):
+    """A model file of some pieces, with the first double-array trie that maps a no-break space to a space."""
+
+    def message(number, content):
+        return bytes([number << 3 | 2, *varint(len(content))]) + content
+
+    def varint(value):
+        return [value] if value < 0x80 else [value & 0x7F | 0x80, *varint(value >> 7)]
+
+    model = b""
+    pieces = [("<unk>", 2), ("<s>", 3), ("</s>", 3)] + [(f"<0x{byte:02X}>", 6) for byte in range(256)]
+    pieces += [(p, 1) for p in ("\u2581", "H", "e", "l", "o", "\u2581H", "ll", "\u2581He", "llo", "\u2581Hello", "w", "ö")]
+    for rank, (piece, kind) in enumerate(pieces):
+        score = struct.pack("<f", -float(rank))
+        model += message(1, message(1, piece.encode()) + b"\x15" + score + bytes([3 << 3, kind]))
+    # Node 0 leads by 0xC2 and 0xA0 to a leaf whose value is offset 0 of the replacements.
+    units = [0] * 1024
+    units[0] = 256 << 10
+    units[256 ^ 0xC2] = 512 << 10 | 0xC2
+    at = 256 ^ 0xC2 ^ 512 ^ 0xA0
+    units[at] = 1 << 10 | 1 << 8 | 0xA0
+    units[at ^ 1] = 1 << 31
+    charsmap = struct.pack("<I1024I", 4096, *units) + b" \0"
+    return model + message(2, bytes([3 << 3, algorithm])) + message(3, message(2, charsmap))
+
+
 folder = pathlib.Path(sys.argv[1])
-for name in ("gguf", "safetensors", "tokenizer"):
+for name in ("gguf", "safetensors", "tokenizer", "sentencepiece"):
     (folder / name).mkdir(parents=True, exist_ok=True)
 made = tokenizer()
 for kind in ("Q8_0", "Q4_0", "Q4_1", "Q5_1", "F16"):
@@ -72,3 +99,5 @@ save_file({"a": np.ones((2, 3), np.float32), "b": np.ones(4, np.float16)}, folde
 save_file({"x.lora_a": np.ones((1, 2), np.float64)}, folder / "safetensors/metadata", metadata={"format": "pt"})
 made.save(str(folder / "tokenizer/bpe.json"))
 (folder / "tokenizer/text").write_text("It's 12345 wörld's\n\n  日本語 👩‍👧 <|end|>\t\r\n abc the")
+for algorithm in (1, 2):
+    (folder / f"sentencepiece/{algorithm}").write_bytes(sentence_piece(algorithm))

@@ -4,7 +4,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 seconds=${1:-60}
-targets=(gguf safetensors tokenizer state)
+targets=(gguf safetensors tokenizer sentencepiece state)
 mkdir -p build/fuzz/found
 [ -f build/fuzz/build.ninja ] || scripts/quietly.sh configure-fuzz .venv/bin/cmake --preset fuzz
 scripts/quietly.sh build-fuzz .venv/bin/cmake --build build/fuzz --target "${targets[@]/%/_fuzz}"
