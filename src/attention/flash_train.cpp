@@ -24,7 +24,12 @@ class TrainFlashLocal : public TrainMechanism {
     const at::Tensor weights = at::matmul(queries, keys.transpose(-1, -2)).relu();
     // Rows before the text are zero and give weight 0; only the future must go.
     const at::Tensor past = at::ones({group_, keys.size(3)}, q.options()).tril(keys.size(3) - group_);
-    const at::Tensor seen = weights * weights * past.repeat({heads / heads_kv, 1});
+    at::Tensor scores = weights * weights;
+    if (rows.bias.defined()) {
+      const at::Tensor bias = spread_bias(rows.bias, group_, keys.size(3), group_ - keys.size(3));  // [H, G, keys]
+      scores = scores + bias.view({heads_kv, 1, heads / heads_kv * group_, keys.size(3)});
+    }
+    const at::Tensor seen = scores * past.repeat({heads / heads_kv, 1});
     return ungrouped_queries(at::matmul(seen, values), heads, q.size(2));
   }
 

@@ -65,4 +65,13 @@ at::Tensor normalised(const at::Tensor& x) {
   return x / squares.clamp_min(kMinNorm * kMinNorm).sqrt();
 }
 
+at::Tensor spread_bias(const at::Tensor& bias, int64_t queries, int64_t keys, int64_t first) {
+  const int64_t reach = (bias.size(1) - 1) / 2;
+  const auto whole = at::TensorOptions().dtype(at::kLong);
+  const at::Tensor distance =
+      at::arange(first, first + keys, whole).unsqueeze(0) - at::arange(queries, whole).unsqueeze(1);
+  const at::Tensor index = distance.clamp(-reach, reach) + reach;  // [queries, keys]
+  return bias.index_select(1, index.reshape(-1)).view({bias.size(0), queries, keys});
+}
+
 }  // namespace espalier

@@ -17,6 +17,8 @@ namespace espalier {
 struct TrainRows {
   at::Tensor q, k, v;  // [B, H, T, Dk], [B, Hk, T, Dk], [B, Hk, T, Dv]
   at::Tensor hidden;   // [B, T, d] what q, k and v were projected from
+  at::Tensor bias;     // [H, 2 reach + 1], see RelativeBias; undefined: none
+  bool span = false;   // all rows see each other
 };
 
 class TrainMechanism {
@@ -52,6 +54,8 @@ at::Tensor shifted(const at::Tensor& x, int64_t by);
 // y[g] = sum of x[j] over j <= g - by along dimension 2: one product with a triangle of ones, whose zeros keep later
 // groups out exactly; by >= 1.
 at::Tensor summed_before(const at::Tensor& x, int64_t by);
+// bias [H, 2 reach + 1] spread over queries at 0, 1, … and keys at `first`, first + 1, …: [H, queries, keys].
+at::Tensor spread_bias(const at::Tensor& bias, int64_t queries, int64_t keys, int64_t first);
 // x / max(|x|, 1e-6) along the last dimension.
 at::Tensor normalised(const at::Tensor& x);
 

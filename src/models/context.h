@@ -11,9 +11,8 @@
 //   q,
 //                                       k and v were projected from
 //   attend(…, bias)                     the same with a relative bias, Vector [H * (2 reach + 1)]
-//   attend_source(layer, q)             [R, H*D] -> [R, H*D]: over the keys and values of the segment's source
-//   scale(Tensor, factor)
-//   activate(f, x), gated(f, gate, up)  f(x), f(gate) * up
+//   attend_source(layer, q, k, v)       [R, H*D] -> [R, H*D]: over the keys and values of the text's source; k and v
+//   are the matrices that they come from scale(Tensor, factor) activate(f, x), gated(f, gate, up)  f(x), f(gate) * up
 //   add(Tensor, Tensor)                 residual
 //   add_vector(Tensor, Vector)          the same vector to every row
 //   layer(Tensor, body)                 runs body(x) -> x; where a Context manages memory

@@ -57,7 +57,10 @@ class StepContext {
   Rows rotate(const Rows& x, int64_t heads, int64_t head_dim);
   Rows attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
               const std::vector<float>* bias = nullptr);
-  Rows attend_source(int64_t layer, const Rows& q);
+  // The source's keys and values are in the segments' states already.
+  Rows attend_source(int64_t layer, const Rows& q, const StepMatrix&, const StepMatrix&) {
+    return attend_source(layer, q);
+  }
   Rows scale(const Rows& x, double factor);
   Rows activate(Activation f, const Rows& x);
   Rows gated(Activation f, const Rows& gate, const Rows& up);
@@ -81,6 +84,7 @@ class StepContext {
 
  private:
   Rows allocate(int64_t rows, int64_t columns) { return {workspace_.arena.floats(rows * columns), rows, columns}; }
+  Rows attend_source(int64_t layer, const Rows& q);
   static constexpr size_t kMaxProjections = 4;
   void project(const Rows& x, std::span<const StepMatrix* const> layers, std::span<const Rows> results);
   template <class Index>

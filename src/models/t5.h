@@ -99,8 +99,8 @@ struct T5Stack {
                                                           const T5Layer<Context>& layer, int64_t index,
                                                           const typename Context::Tensor& x) {
     const auto h = context.rms_norm(x, layer.cross_norm, config.norm_eps);
-    const auto q = context.project(h, std::array{&layer.cross_q})[0];  // [R, H*D]
-    const auto mixed = context.attend_source(index, q);                // [R, H*D]
+    const auto q = context.project(h, std::array{&layer.cross_q})[0];                  // [R, H*D]
+    const auto mixed = context.attend_source(index, q, layer.cross_k, layer.cross_v);  // [R, H*D]
     return context.project(mixed, std::array{&layer.cross_o})[0];
   }
 

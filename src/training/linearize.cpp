@@ -183,6 +183,9 @@ class Run {
 }  // namespace
 
 LinearizeResult linearize(const ModelFiles& files, const Tokenizer& tokenizer, const LinearizeOptions& options) {
+  if (files.config.encoder_layers > 0 || files.config.bidirectional) {
+    throw NotSupported(error_text("linearize", "a decoder", files.config.family));
+  }
   check_recipe(options.recipe, files.config);
   Run run(options, files, tokenizer);
   const LinearizeResult result = run.train();

@@ -12,7 +12,7 @@ namespace espalier {
 TrainContext::TrainContext(const ModelConfig& config, const std::vector<TrainAttention>& attention, int64_t batch,
                            int64_t tokens)
     : config_(config), attention_(attention), batch_(batch), tokens_(tokens) {
-  if (config.learned_positions) return;
+  if (config.learned_positions || config.relative_bias_buckets > 0) return;
   const int64_t half = config.head_dim / 2;
   std::vector<double> frequency = rotary_frequencies(config);
   const at::Tensor angle =
@@ -56,9 +56,23 @@ at::Tensor TrainContext::split_heads(const at::Tensor& x, int64_t heads) const {
 }
 
 at::Tensor TrainContext::attend(int64_t layer, const at::Tensor& hidden, const at::Tensor& q, const at::Tensor& k,
-                                const at::Tensor& v) const {
+                                const at::Tensor& v, const at::Tensor* bias) const {
   const TrainAttention& attention = attention_[static_cast<size_t>(layer)];
-  const at::Tensor out = attention.mechanism->parallel(rows_of(hidden, q, k, v), attention.parameters);  // [B, H, T, D]
+  TrainRows rows = rows_of(hidden, q, k, v);
+  if (bias) rows.bias = bias->view({config_.num_attention_heads, -1});
+  rows.span = config_.bidirectional;
+  const at::Tensor out = attention.mechanism->parallel(rows, attention.parameters);  // [B, H, T, D]
+  return out.transpose(1, 2).reshape({batch_ * tokens_, -1});
+}
+
+at::Tensor TrainContext::attend_source(int64_t, const at::Tensor& q, const TrainMatrix& k, const TrainMatrix& v) const {
+  const auto heads_of = [&](const TrainMatrix& matrix) {  // [B, H, S, D]
+    return multiply(source_, matrix).view({batch_, source_.size(1), config_.num_attention_heads, -1}).transpose(1, 2);
+  };
+  const double scale =
+      config_.attention_scale != 0 ? config_.attention_scale : 1.0 / std::sqrt(static_cast<double>(config_.head_dim));
+  const at::Tensor out = at::scaled_dot_product_attention(split_heads(q, config_.num_attention_heads), heads_of(k),
+                                                          heads_of(v), {}, 0.0, /*is_causal=*/false, scale);
   return out.transpose(1, 2).reshape({batch_ * tokens_, -1});
 }
 

@@ -47,7 +47,10 @@ class TrainContext {
     return results;
   }
   Tensor rotate(const Tensor& x, int64_t heads, int64_t head_dim) const;
-  Tensor attend(int64_t layer, const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v) const;
+  Tensor attend(int64_t layer, const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v,
+                const Vector* bias = nullptr) const;
+  Tensor attend_source(int64_t layer, const Tensor& q, const Matrix& k, const Matrix& v) const;
+  Tensor scale(const Tensor& x, double factor) const { return x * factor; }
   Tensor activate(Activation f, const Tensor& x) const;
   Tensor gated(Activation f, const Tensor& gate, const Tensor& up) const;
   Tensor add(const Tensor& a, const Tensor& b) const { return a + b; }
@@ -56,6 +59,9 @@ class TrainContext {
   Tensor layer(const Tensor& x, Body&& body) const {
     return body(x);
   }
+
+  // What an encoder made of the sources, [B, S, d]: for attend_source().
+  void set_source(const Tensor& hidden) { source_ = hidden; }
 
   // What attend() gives to the mechanism.
   TrainRows rows_of(const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v) const;
@@ -69,6 +75,7 @@ class TrainContext {
   const std::vector<TrainAttention>& attention_;
   int64_t batch_, tokens_;
   at::Tensor cosine_, sine_;  // [T, 1, D/2]
+  at::Tensor source_;
 };
 
 }  // namespace espalier

@@ -6,6 +6,9 @@
 #include "models/forward.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
+#include "models/relative_bias.h"
+#include "models/step_loader.h"
+#include "models/t5.h"
 
 namespace espalier {
 namespace {
@@ -19,6 +22,12 @@ class TensorLoader {
     return matrix;
   }
   at::Tensor vector(const std::string& name, int64_t n) { return read(name, {n}); }
+  at::Tensor relative_bias(const std::string& name, const ModelConfig& config) {
+    std::vector<float> spread = spread_relative_bias(
+        tensors_.read_checked(name, {config.relative_bias_buckets, config.num_attention_heads}), config);
+    return at::from_blob(spread.data(), {static_cast<int64_t>(spread.size())}, at::kFloat).clone();
+  }
+  bool has(const std::string& name) const { return tensors_.find(name) != nullptr; }
 
  private:
   at::Tensor read(const std::string& name, const std::vector<int64_t>& shape) {
@@ -66,6 +75,37 @@ class TrainDecoder : public TrainModel {
   typename Family::template Weights<TrainContext> weights_;
 };
 
+// An encoder beside it; the encoder is not trained.
+template <class Family>
+class TrainEncoderDecoder : public TrainDecoder<typename Family::Decoder> {
+ public:
+  explicit TrainEncoderDecoder(const ModelFiles& files)
+      : TrainDecoder<typename Family::Decoder>(files), config_(Family::encoder_config(files.config)) {
+    TensorLoader loader(*files.tensors);
+    weights_ = Family::Encoder::template load<TrainContext>(loader, config_);
+    for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
+      attention_.push_back({make_train_mechanism(AttentionSpec::parse("softmax"), attention_shape(config_, l)), {}});
+    }
+  }
+
+  at::Tensor read_source(const at::Tensor& tokens) const override {
+    TrainContext context(config_, attention_, tokens.size(0), tokens.size(1));
+    return forward_hidden<typename Family::Encoder>(context, config_, weights_, tokens)
+        .view({tokens.size(0), tokens.size(1), -1});
+  }
+  std::unique_ptr<TrainModel> clone() const override { return std::make_unique<TrainEncoderDecoder>(*this); }
+
+ private:
+  ModelConfig config_;
+  typename Family::Encoder::template Weights<TrainContext> weights_;
+  std::vector<TrainAttention> attention_;
+};
+
+template <class Family>
+std::unique_ptr<TrainModel> load_encoder_decoder(const ModelFiles& files) {
+  return std::make_unique<TrainEncoderDecoder<Family>>(files);
+}
+
 template <class Family>
 std::unique_ptr<TrainModel> load(const ModelFiles& files) {
   return std::make_unique<TrainDecoder<Family>>(files);
@@ -78,9 +118,14 @@ struct TrainFamily {
 constexpr TrainFamily kFamilies[] = {
     {"llama", load<Llama>},
     {"gpt2", load<Gpt2>},
+    {"t5", load_encoder_decoder<T5>},
 };
 
 }  // namespace
+
+at::Tensor TrainModel::read_source(const at::Tensor&) const {
+  throw NotSupported(error_text("model", "an encoder-decoder", "a decoder"));
+}
 
 at::Tensor TrainModel::logits(TrainContext& context, const at::Tensor& tokens) const {
   return at::linear(hidden(context, tokens), head());

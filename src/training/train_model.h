@@ -26,6 +26,9 @@ class TrainModel {
   // After the final norm, [B * T, d]; logits are hidden head^T.
   virtual at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const = 0;
   virtual const at::Tensor& head() const = 0;  // [V, d]
+  // What an encoder-decoder's contexts take as their source (set_source): tokens [B, S] -> [B, S, d]. Throws
+  // NotSupported for others.
+  virtual at::Tensor read_source(const at::Tensor& tokens) const;
 
   // All linear layers that may be trained.
   virtual void each_matrix(const std::function<void(TrainMatrix&, const LinearLayer&)>& body) = 0;

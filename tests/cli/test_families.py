@@ -292,6 +292,9 @@ def test_what_an_encoder_decoder_cannot_do_is_said(tmp_path):
     assert "131" in error_line(*score, stdin='{"tokens": [1, 2], "source_tokens": [131]}', code=1)
     assert "bias" in error_line(*score, "--attention", "gla", stdin='{"tokens": [1], "source_tokens": [1]}', code=1)
     assert "encoder-decoder" in error_line("bench", tmp_path, code=1)
+    (tmp_path / "text").write_text("some words\n" * 400)
+    linearize = ("linearize", tmp_path, "--attention", "linear", "--data", tmp_path / "text", "--out", tmp_path / "out")
+    assert "decoder" in error_line(*linearize, code=1) or "tokenizer" in error_line(*linearize, code=1)
     assert "encoder-decoder" in error_line("generate", tmp_path, "--chat", "--prompt", "x", code=2)
 
 

@@ -39,11 +39,17 @@ double worst_difference(const TinyModel& shape, int64_t tokens_count) {
   at::Tensor ids = at::empty({1, tokens_count}, at::kLong);
   for (int64_t t = 0; t < tokens_count; ++t) ids[0][t] = tokens[static_cast<size_t>(t)];
   TrainContext context(files.config, attention, 1, tokens_count);
+  if (files.config.encoder_layers > 0) {  // the source that testing::start() reads
+    const std::vector<int32_t> source = testing::random_tokens(37, shape.vocab_size, 11);
+    at::Tensor source_ids = at::empty({1, 37}, at::kLong);
+    for (int64_t t = 0; t < 37; ++t) source_ids[0][t] = source[static_cast<size_t>(t)];
+    context.set_source(model.student().read_source(source_ids));
+  }
   const at::Tensor got = model.student().logits(context, ids);  // [T, V]
 
   const auto step = load_model(files, {.weights = WeightType::kF32});
   Workspace workspace(1);
-  SequenceState state = step->new_state();
+  SequenceState state = testing::start(*step);
   double worst = 0.0;
   step->prefill(
       state, tokens, workspace,
@@ -66,6 +72,13 @@ TEST(TrainContext, EqualsTheStepHalf) {
           << spec << " " << tokens;
       EXPECT_LT(worst_difference({.family = "gpt2", .heads_kv = 3, .attention = {spec}}, tokens), 5e-4)
           << "gpt2 " << spec << " " << tokens;
+    }
+  }
+  for (const char* spec :
+       {"softmax", "flash_local(group=8)", "flash_local(group=8,local=terraced)", "augmented(group=8,taps=6)"}) {
+    for (const int64_t tokens : {1, 23, 61}) {
+      EXPECT_LT(worst_difference({.family = "t5", .heads_kv = 3, .attention = {spec}}, tokens), 5e-4)
+          << "t5 " << spec << " " << tokens;
     }
   }
 }
