@@ -22,7 +22,10 @@ ModelConfig read_bert_config(const ConfigJson& json) {
   config.head_dim = config.hidden_size / config.num_attention_heads;
   config.max_position_embeddings = json.size("max_position_embeddings", 512, 1 << 24);
   config.token_types = json.size("type_vocab_size", 2, 1 << 16);
-  config.labels = json.labels();
+  // A classifier of single tokens or of choices is not one of texts.
+  const bool other_labels = json.is_architecture("ForTokenClassification") ||
+                            json.is_architecture("ForMultipleChoice") || json.is_architecture("ForQuestionAnswering");
+  config.labels = other_labels ? 0 : json.labels();
   config.norm_eps = json.number("layer_norm_eps", 1e-12);
   config.tie_word_embeddings = json.flag("tie_word_embeddings", true);
   if (config.head_dim * config.num_attention_heads != config.hidden_size) {

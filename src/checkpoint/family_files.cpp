@@ -102,6 +102,14 @@ int64_t ConfigJson::labels() const {
   return size("num_labels", 2, 1 << 20);
 }
 
+bool ConfigJson::is_architecture(std::string_view ending) const {
+  if (!has("architectures") || !json_.at("architectures").is_array()) return false;
+  for (const auto& name : json_.at("architectures")) {
+    if (name.is_string() && name.get<std::string>().ends_with(ending)) return true;
+  }
+  return false;
+}
+
 ConfigJson ConfigJson::object(const char* key) const {
   if (!json_.at(key).is_object()) {
     throw CorruptFile(error_text(where(key), "an object", json_.at(key).dump().substr(0, 60)));

@@ -32,6 +32,9 @@ class ConfigJson {
   // How many classes: id2label's entries, or num_labels, or transformers' two.
   int64_t labels() const;
 
+  // Whether "architectures" names one that ends so.
+  bool is_architecture(std::string_view ending) const;
+
   bool has(const char* key) const;
   ConfigJson object(const char* key) const;
   std::string where(const char* key) const { return path_ + key; }

@@ -198,7 +198,6 @@ TokenizerData read_tokenizer(const GgufFile& file) {
   data.unk_id = id_of("tokenizer.ggml.unknown_token_id");
   data.pad_id = id_of("tokenizer.ggml.padding_token_id");
   if (file.flag("tokenizer.ggml.add_bos_token", false) && data.bos_id >= 0) data.prefix_ids = {data.bos_id};
-  data.add_space_prefix = file.flag("tokenizer.ggml.add_space_prefix", false);
   data.chat_template = file.text("tokenizer.chat_template", "");
   for (const int32_t id : data.control_ids) {
     const std::string& piece = data.pieces[static_cast<size_t>(id)];

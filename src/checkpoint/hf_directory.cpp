@@ -49,7 +49,7 @@ ModelFiles open_hf_directory(const fs::path& directory) {
   files.config = read_model_config(read_json_file(directory / "config.json"));
   files.weights = weight_files(directory);
   files.tensors = view_model_tensors(std::make_shared<SafetensorsSource>(files.weights), files.config);
-  files.tokenizer = read_hf_tokenizer(directory, files.config.family);
+  files.tokenizer = read_hf_tokenizer(directory, files.config.family, files.config.vocab_size);
   return files;
 }
 

@@ -112,6 +112,7 @@ void read_surroundings(const Json& json, TokenizerData& data) {
     }
     if (type != "TemplateProcessing") continue;
     data.prefix_ids.clear();
+    data.suffix_ids.clear();
     bool after = false;
     const Json single = part.value("single", Json::array());
     for (const Json& piece : single) {
@@ -191,6 +192,7 @@ void read_scored_pieces(const Json& model, TokenizerData& data) {
     if (!entry.is_array() || entry.size() != 2 || !entry[0].is_string() || !entry[1].is_number()) {
       throw CorruptFile(error_text("tokenizer.json: vocab", "[piece, score]", entry.dump().substr(0, 60)));
     }
+    if (data.pieces.size() > (1 << 24)) throw CorruptFile(error_text("tokenizer.json: vocab", "fewer pieces", "2^24"));
     data.pieces.push_back(entry[0].get<std::string>());
     data.scores.push_back(entry[1].get<double>());
   }
@@ -281,16 +283,27 @@ TokenizerData read_model_file(const fs::path& path, const std::string& family) {
 
 }  // namespace
 
-TokenizerData read_hf_tokenizer(const fs::path& directory, const std::string& family) {
+TokenizerData read_hf_tokenizer(const fs::path& directory, const std::string& family, int64_t vocab_size) {
   TokenizerData data;
   if (fs::exists(directory / "tokenizer.json")) {
-    data = read_tokenizer_json(directory / "tokenizer.json");
+    try {
+      data = read_tokenizer_json(directory / "tokenizer.json");
+    } catch (const Json::exception& error) {
+      throw CorruptFile(error_text("tokenizer.json", "the tokenizers library's form", error.what()));
+    }
   } else {
     for (const char* name : {"spiece.model", "tokenizer.model"}) {
       if (data.pieces.empty() && fs::exists(directory / name)) data = read_model_file(directory / name, family);
     }
   }
   if (data.pieces.empty()) return data;
+  // Models round the size of their vocabulary up: ids without a piece stand for nothing.
+  constexpr int64_t kMostPadding = 1 << 16;
+  const int64_t missing = vocab_size - static_cast<int64_t>(data.pieces.size());
+  if (missing > 0 && missing <= kMostPadding) {
+    data.pieces.resize(static_cast<size_t>(vocab_size));
+    if (data.model == "unigram") data.scores.resize(data.pieces.size(), 0.0);
+  }
   const auto set = [&](const Json& config, const char* key, int32_t& id) {
     if (config.contains(key) && !config[key].is_null()) id = id_of_piece(data, config[key]);
   };
@@ -303,6 +316,11 @@ TokenizerData read_hf_tokenizer(const fs::path& directory, const std::string& fa
     set(config, "unk_token", data.unk_id);
     set(config, "pad_token", data.pad_id);
     add_bos = field<bool>(config, "add_bos_token", false);
+    if (!fs::exists(directory / "tokenizer.json")) {  // else its post-processor says
+      if (!field<bool>(config, "add_bos_token", true)) data.prefix_ids.clear();
+      const bool add_eos = field<bool>(config, "add_eos_token", !data.suffix_ids.empty());
+      data.suffix_ids = add_eos && data.eos_id >= 0 ? std::vector<int32_t>{data.eos_id} : std::vector<int32_t>();
+    }
     const Json chat = config.value("chat_template", Json());
     if (chat.is_string()) data.chat_template = chat.get<std::string>();
   }

@@ -9,8 +9,9 @@
 
 namespace espalier {
 
-// No pieces where the directory has none. `family` says what stands around a text where the file does not. Throws
+// No pieces where the directory has none. `family` says what stands around a text where the file does not; ids below
+// vocab_size that it has no piece for stand for nothing. Throws
 // CorruptFile, or NotSupported naming a part that is not known.
-TokenizerData read_hf_tokenizer(const std::filesystem::path& directory, const std::string& family);
+TokenizerData read_hf_tokenizer(const std::filesystem::path& directory, const std::string& family, int64_t vocab_size);
 
 }  // namespace espalier

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <cmath>
 #include <cstring>
 #include <string_view>
 #include <tuple>
@@ -80,7 +81,8 @@ class Message {
 
 enum class Kind : uint64_t { kNormal = 1, kUnknown = 2, kControl = 3, kUserDefined = 4, kUnused = 5, kByte = 6 };
 
-void read_piece(std::string_view bytes, const std::string& where, TokenizerData& data) {
+// Returns its kind.
+Kind read_piece(std::string_view bytes, const std::string& where, TokenizerData& data) {
   Message message(bytes, where);
   std::string piece;
   float score = 0;
@@ -89,6 +91,10 @@ void read_piece(std::string_view bytes, const std::string& where, TokenizerData&
     if (field.number == 1) piece = field.bytes;
     if (field.number == 2) score = std::bit_cast<float>(static_cast<uint32_t>(field.value));
     if (field.number == 3) kind = static_cast<Kind>(field.value);
+  }
+  constexpr size_t kLongestPiece = 4096, kMostPieces = 1 << 24;
+  if (!std::isfinite(score) || piece.size() > kLongestPiece || data.pieces.size() >= kMostPieces) {
+    throw CorruptFile(error_text(where, "finite scores, and up to 2^24 pieces of up to 4096 bytes", "others"));
   }
   if (utf8_error(piece) != std::string_view::npos)
     throw CorruptFile(error_text(where, "pieces in UTF-8", "other bytes"));
@@ -102,18 +108,21 @@ void read_piece(std::string_view bytes, const std::string& where, TokenizerData&
   if (piece == "<s>") data.bos_id = id;
   if (piece == "</s>") data.eos_id = id;
   if (piece == "<pad>") data.pad_id = id;
+  return kind;
 }
 
-// Pieces merge in the order of their scores; every cut of a piece into two others is a pair that gives it.
-void merges_of_scores(TokenizerData& data) {
+// Pieces merge in the order of their scores; every cut of a piece into two others is a pair that gives it. Special,
+// user-defined and byte pieces have no part in it.
+void merges_of_scores(TokenizerData& data, const std::vector<int32_t>& mergeable) {
   std::unordered_map<std::string_view, int32_t> ids;
-  for (size_t id = 0; id < data.pieces.size(); ++id) ids.emplace(data.pieces[id], static_cast<int32_t>(id));
+  for (const int32_t id : mergeable) ids.emplace(data.pieces[static_cast<size_t>(id)], id);
   std::vector<std::tuple<double, int32_t, int32_t>> found;  // -score, left, right
-  for (size_t id = 0; id < data.pieces.size(); ++id) {
-    const std::string_view piece = data.pieces[id];
+  for (const int32_t id : mergeable) {
+    const std::string_view piece = data.pieces[static_cast<size_t>(id)];
     for (size_t cut = 1; cut < piece.size(); ++cut) {
       const auto left = ids.find(piece.substr(0, cut)), right = ids.find(piece.substr(cut));
-      if (left != ids.end() && right != ids.end()) found.emplace_back(-data.scores[id], left->second, right->second);
+      if (left != ids.end() && right != ids.end())
+        found.emplace_back(-data.scores[static_cast<size_t>(id)], left->second, right->second);
     }
   }
   std::sort(found.begin(), found.end());
@@ -131,9 +140,12 @@ TokenizerData read_sentence_piece_model(const std::filesystem::path& path) {
   TokenizerData data;
   uint64_t algorithm = 1;
   bool prefix = true, only_words = true;
+  std::vector<int32_t> mergeable;
   Message model(bytes, where);
   for (Field field; model.next(field);) {
-    if (field.number == 1) read_piece(field.bytes, where + ": pieces", data);
+    if (field.number == 1 && read_piece(field.bytes, where + ": pieces", data) == Kind::kNormal) {
+      mergeable.push_back(static_cast<int32_t>(data.pieces.size()) - 1);
+    }
     if (field.number == 2) {
       Message trainer(field.bytes, where + ": trainer_spec");
       for (Field own; trainer.next(own);) {
@@ -154,12 +166,15 @@ TokenizerData read_sentence_piece_model(const std::filesystem::path& path) {
     throw NotSupported(error_text(where + ": model_type", "unigram (1) or BPE (2)", std::to_string(algorithm)));
   }
   data.model = algorithm == 1 ? "unigram" : "sentencepiece-bpe";
-  data.spaces.only_words = only_words;
+  data.spaces.only_words = only_words && prefix;
+  if (only_words && !prefix) {
+    data.normalizer.collapse_spaces = data.normalizer.strip_left = data.normalizer.strip_right = true;
+  }
   data.spaces.split = algorithm == 1;
   data.spaces.prepend = !prefix      ? SpaceData::Prepend::kNever
                         : only_words ? SpaceData::Prepend::kAlways
                                      : SpaceData::Prepend::kEvenSpaces;
-  if (algorithm == 2) merges_of_scores(data);
+  if (algorithm == 2) merges_of_scores(data, mergeable);
   return data;
 }
 

@@ -23,14 +23,18 @@ ModelConfig read_t5_config(const ConfigJson& json) {
   config.head_dim = json.size("d_kv", -1, 4096);
   config.attention_scale = 1.0;
   config.relative_bias_buckets = json.size("relative_attention_num_buckets", 32, 1 << 16);
-  config.relative_bias_reach = json.size("relative_attention_max_distance", 128, 1 << 20);
-  config.max_position_embeddings = int64_t{1} << 30;  // distances have no end
+  config.relative_bias_reach = json.size("relative_attention_max_distance", 128, 1 << 14);
+  config.max_position_embeddings =
+      json.size("n_positions", 512, int64_t{1} << 32);  // of training: distances have no end
   config.norm_eps = json.number("layer_norm_epsilon", 1e-6);
   config.tie_word_embeddings = json.flag("tie_word_embeddings", true);
   // Files of version 1.1 say so by an untied head, newer ones by a flag of its own.
   const bool scaled = json.flag("scale_decoder_outputs", config.tie_word_embeddings);
   config.logit_scale = scaled ? 1.0 / std::sqrt(static_cast<double>(config.hidden_size)) : 1.0;
   config.decoder_start = json.id("decoder_start_token_id", 0, config.vocab_size);
+  if (config.num_attention_heads * (2 * config.relative_bias_reach + 1) > (1 << 24)) {
+    throw CorruptFile(error_text(json.where("relative_attention_max_distance"), "up to 2^24 biases", "more"));
+  }
   if (config.relative_bias_buckets < 4 || config.relative_bias_reach <= config.relative_bias_buckets / 2) {
     throw CorruptFile(error_text(json.where("relative_attention_num_buckets"),
                                  "at least 4, and a max_distance beyond half of them",

@@ -148,7 +148,7 @@ std::function<int()> add_encode(CLI::App& app) {
   arguments->model.add_to(app);
   app.add_option(
          "--input", arguments->input,
-         R"(JSON lines {"text": …} or {"tokens": […]}, with "token_types": […] where the model has them; - is stdin)")
+         R"(JSON lines {"text": …} or {"tokens": […]}, with "token_types": […] where the model has them, and "special": true to take [MASK] in a text as that token; - is stdin)")
       ->required();
   app.add_option("--pool", arguments->pool, "none, mean, cls (the first row), pooler (what the model's pooler gives)")
       ->check(CLI::IsMember({"none", "mean", "cls", "pooler"}))

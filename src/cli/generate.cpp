@@ -20,7 +20,7 @@ struct Arguments {
   ModelArguments model;
   DecodingArguments decoding;
   std::string prompt, prompt_file, state_in, state_out;
-  bool prompt_given = false, chat = false, json = false;
+  bool prompt_given = false, chat = false, special = false, json = false;
   int64_t beams = 1;
   double length_penalty = 1.0;
 };
@@ -37,7 +37,7 @@ std::vector<int32_t> prompt_tokens(const Arguments& a, const ModelFiles& files, 
                                    const SavedState& past) {
   const std::string text = prompt_text(a);
   if (!a.chat) {
-    const Tokenizer::Part part{text};
+    const Tokenizer::Part part{text, a.special};
     return tokenizer.encode({&part, 1}, past.tokens.empty());
   }
   return a.decoding.message_tokens(tokenizer, a.decoding.format(files), text, past.tokens);
@@ -127,10 +127,10 @@ int run(const Arguments& a) {
     throw UsageError(
         error_text(a.model.model, "no --chat, --state-in, --state-out with an encoder-decoder", "one of them"));
   }
-  if (a.beams > 1 && (a.decoding.options.sampler.temperature > 0 || !a.state_out.empty() ||
-                      a.decoding.options.logprobs >= 0 || !a.decoding.options.stop.empty())) {
-    throw UsageError(
-        error_text("--beams", "no --temperature, --stop, --logprobs, --state-out beside it", "one of them"));
+  if (a.beams > 1 && (a.decoding.options.sampler.temperature > 0 || a.decoding.options.sampler.repeat_penalty != 1.0 ||
+                      !a.state_out.empty() || a.decoding.options.logprobs >= 0 || !a.decoding.options.stop.empty())) {
+    throw UsageError(error_text(
+        "--beams", "no --temperature, --repeat-penalty, --stop, --logprobs, --state-out beside it", "one of them"));
   }
   const auto tokenizer = required_tokenizer(files);
   const auto table = a.decoding.table(*tokenizer);
@@ -182,6 +182,7 @@ std::function<int()> add_generate(CLI::App& app) {
   auto* prompt = app.add_option("--prompt", a->prompt, "The prompt");
   app.add_option("--prompt-file", a->prompt_file, "A file with the prompt; - is stdin")->excludes(prompt);
   app.add_flag("--chat", a->chat, "The prompt is a user's message, put into the model's chat format");
+  app.add_flag("--special", a->special, "Names of special tokens in the prompt (<extra_id_0>) are those tokens");
   a->decoding.add_to(app);
   app.add_option("--beams", a->beams, "Beam search with so many beams; 1: none. No speculation")
       ->check(CLI::Range(1, 256))

@@ -41,12 +41,14 @@ void print_json(const Findings& found) {
                                  {"head_dim", config.head_dim},
                                  {"vocab_size", config.vocab_size},
                                  {"max_positions", config.max_position_embeddings},
-                                 {"pre_tokenizer", found.files.tokenizer.pre_tokenizer}};
+                                 {"pre_tokenizer", found.files.tokenizer.pre_tokenizer},
+                                 {"tokenizer", found.files.tokenizer.model}};
   std::cout << result.dump() << std::endl;
 }
 
 void print_text(const Findings& found) {
   const ModelConfig& config = found.files.config;
+  const TokenizerData& tokenizer = found.files.tokenizer;
   const auto number = [](int64_t value) { return static_cast<long>(value); };
   std::printf("family        %s, %.1f M parameters\n", config.family.c_str(),
               static_cast<double>(found.parameters) / 1e6);
@@ -54,7 +56,9 @@ void print_text(const Findings& found) {
               number(config.hidden_size), number(config.num_attention_heads), number(config.num_key_value_heads),
               number(config.head_dim));
   std::printf("vocabulary    %ld (%s)\n", number(config.vocab_size),
-              found.files.tokenizer.pieces.empty() ? "no tokenizer" : found.files.tokenizer.pre_tokenizer.c_str());
+              tokenizer.pieces.empty()          ? "no tokenizer"
+              : tokenizer.pre_tokenizer.empty() ? tokenizer.model.c_str()
+                                                : tokenizer.pre_tokenizer.c_str());
   std::printf("positions     %ld\n", number(config.max_position_embeddings));
   for (size_t first = 0; first < config.attention.size();) {
     size_t last = first;

@@ -128,7 +128,7 @@ std::function<int()> add_score(CLI::App& app) {
   arguments->model.add_to(app);
   app.add_option(
          "--input", arguments->input,
-         R"(JSON lines {"text": …} or {"tokens": […]}, with "token_types": […] where the model has them; - is stdin)")
+         R"(JSON lines {"text": …} or {"tokens": […]}, with "token_types": […] where the model has them, and "special": true to take [MASK] in a text as that token; - is stdin)")
       ->required();
   app.add_option("--logits", arguments->logits, "Write logits.0 … [T, V] to this safetensors file");
   return [arguments] { return run(*arguments); };

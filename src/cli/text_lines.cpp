@@ -18,7 +18,9 @@ std::vector<int32_t> read_text(const nlohmann::json& json, const char* text, con
         error_text(where, std::string("{\"") + text + "\": …} or {\"" + tokens + "\": […]}", "something else"));
   }
   if (!tokenizer) throw InvalidArgument(error_text(where, "token ids (the model has no tokenizer)", "a text"));
-  return tokenizer->encode(json[text].get<std::string>());
+  const std::string content = json[text].get<std::string>();
+  const Tokenizer::Part part{content, json.contains("special") && json["special"] == true};
+  return tokenizer->encode({&part, 1}, true);
 }
 
 TextLine read_line(const std::string& text, const Tokenizer* tokenizer, const ModelConfig& config,

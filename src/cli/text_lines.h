@@ -17,9 +17,9 @@ struct TextLine {
 };
 
 // {"text": …} or {"tokens": […]}, each with an optional "token_types": […], for an encoder-decoder beside {"source": …}
-// or {"source_tokens": […]}; empty lines are skipped. Throws
-// InvalidArgument naming the line for anything else, for ids outside the vocabulary and for more tokens than the model
-// has positions.
+// or {"source_tokens": […]}. With "special": true names of special tokens ("[MASK]") in texts are those tokens. Empty
+// lines are skipped. Throws InvalidArgument naming the line for anything else, for ids outside the vocabulary and for
+// more tokens than the model has positions.
 std::vector<TextLine> read_text_lines(std::istream& input, const Tokenizer* tokenizer, const Model& model,
                                       const std::string& path);
 

@@ -28,7 +28,7 @@ struct TokenizerData {
   std::string model;                // "bpe" (byte-level), "wordpiece", "sentencepiece-bpe", "unigram"
   NormalizerData normalizer;        // of all but "bpe"
   std::string pre_tokenizer;        // "smollm", "gpt2", "llama3": a name, never a regular expression to run
-  std::vector<std::string> pieces;  // id -> text in the byte-level alphabet (V)
+  std::vector<std::string> pieces;  // id -> text (V); of "bpe" in the byte-level alphabet
   std::vector<std::pair<std::string, std::string>> merges;  // in order of priority
   SpaceData spaces;                                         // of SentencePiece's two
   std::vector<double> scores;                               // of "unigram", log-probabilities
@@ -36,8 +36,7 @@ struct TokenizerData {
   std::vector<int32_t> special_ids;                         // matched whole in the text, never split
   std::vector<int32_t> control_ids;                         // special tokens that decode() leaves out of plain text
   int32_t bos_id = -1, eos_id = -1, unk_id = -1, pad_id = -1;
-  std::vector<int32_t> end_ids;  // all ids that end a generation (eos, eot, <|im_end|>)
-  bool add_space_prefix = false;
+  std::vector<int32_t> end_ids;                 // all ids that end a generation (eos, eot, <|im_end|>)
   std::vector<int32_t> prefix_ids, suffix_ids;  // what stands around every text: bos; [CLS] and [SEP]
   std::string continuing_prefix = "##";         // of pieces inside a word (wordpiece)
   int64_t max_word_characters = 100;            // longer words are unknown (wordpiece)

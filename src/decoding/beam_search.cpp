@@ -40,7 +40,9 @@ class Search {
       throw InvalidArgument(
           error_text("prompt", "at most " + std::to_string(model.max_positions()) + " tokens", std::to_string(length)));
     }
-    max_tokens_ = std::min(max_tokens_, model.max_positions() - length);
+    int64_t limit = model.max_positions();
+    if (request.options.max_context > 0) limit = std::min(limit, request.options.max_context);
+    max_tokens_ = std::min(max_tokens_, limit - length);
     const auto before = std::span(request.prompt).first(request.prompt.size() - 1);
     model.prefill(first.state, before, workspace, nullptr, nullptr);
     last_of_prompt_ = request.prompt.back();
@@ -49,7 +51,8 @@ class Search {
 
   std::vector<Beam> run(const std::atomic<bool>* cancelled) {
     for (int64_t length = 1; length <= max_tokens_; ++length) {
-      if (cancelled && *cancelled) return {closed(open_.front(), length, FinishReason::kCancelled)};
+      if (cancelled && *cancelled)
+        return {closed(open_.front(), std::max<int64_t>(1, length - 1), FinishReason::kCancelled)};
       step(length);
       if (open_.empty() || !can_improve(length)) break;
     }

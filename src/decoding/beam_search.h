@@ -27,8 +27,8 @@ struct Beam {
 };
 
 // The finished beams after request.state and request.prompt, best first; at most options.beams. Of request.options,
-// max_tokens, end_ids and ignore_eos count. A cancelled search gives its best open beam. Throws InvalidArgument for an
-// empty prompt or options out of range.
+// max_tokens, max_context, end_ids and ignore_eos count. A cancelled search gives its best open beam. Throws
+// InvalidArgument for an empty prompt or options out of range.
 std::vector<Beam> beam_search(const Model& model, const GenerateRequest& request, const BeamOptions& options,
                               Workspace& workspace, const std::atomic<bool>* cancelled = nullptr);
 

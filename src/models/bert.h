@@ -67,7 +67,8 @@ struct Bert {
       if (!config.tie_word_embeddings) weights.head = loader.matrix(words + "decoder", config.vocab_size, d);
     }
     if (loader.has("bert.pooler.dense.weight")) weights.pooler = loader.matrix("bert.pooler.dense", d, d, true);
-    if (loader.has("classifier.weight")) weights.labels = loader.matrix("classifier", config.labels, d, true);
+    if (config.labels > 0 && loader.has("classifier.weight"))
+      weights.labels = loader.matrix("classifier", config.labels, d, true);
     return weights;
   }
 

@@ -7,12 +7,11 @@
 //   rms_norm(Tensor, Vector, eps), layer_norm(Tensor, weight, bias, eps)
 //   project(Tensor, {Matrix…})          [R, in] -> one [R, out] for each matrix, in one pass over the rows
 //   rotate(Tensor, heads, head_dim)     rotary embedding, halves layout, at the rows' positions
-//   attend(layer, h, q, k, v)           [R, d], [R, H*D], [R, Hk*D] x 2 -> [R, H*D]: the layer's mechanism; h is what
-//   q,
-//                                       k and v were projected from
+//   attend(layer, h, q, k, v)           h, of which q, k, v were made: [R, H*D], by the layer's mechanism
 //   attend(…, bias)                     the same with a relative bias, Vector [H * (2 reach + 1)]
-//   attend_source(layer, q, k, v)       [R, H*D] -> [R, H*D]: over the keys and values of the text's source; k and v
-//   are the matrices that they come from scale(Tensor, factor) activate(f, x), gated(f, gate, up)  f(x), f(gate) * up
+//   attend_source(layer, q, k, v)       [R, H*D], over a source's keys and values, made by matrices k and v
+//   scale(Tensor, factor)
+//   activate(f, x), gated(f, gate, up)  f(x), f(gate) * up
 //   add(Tensor, Tensor)                 residual
 //   add_vector(Tensor, Vector)          the same vector to every row
 //   layer(Tensor, body)                 runs body(x) -> x; where a Context manages memory

@@ -43,8 +43,8 @@ int64_t Model::max_positions() const {
   int64_t limit = std::numeric_limits<int64_t>::max();
   for (const auto& mechanism : mechanisms()) {
     const Capabilities capabilities = mechanism->capabilities();
-    if (!capabilities.constant_state || config().learned_positions)
-      limit = std::min(limit, config().max_position_embeddings);
+    const bool grows = !capabilities.constant_state && config().relative_bias_buckets == 0;
+    if (grows || config().learned_positions) limit = std::min(limit, config().max_position_embeddings);
     if (capabilities.max_length > 0) limit = std::min(limit, capabilities.max_length);
   }
   return limit;

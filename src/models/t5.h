@@ -28,7 +28,8 @@ struct T5Weights {
   typename Context::Matrix embed;  // [V, d], encoder's and decoder's
   std::vector<T5Layer<Context>> layers;
   typename Context::Vector norm;                 // [d]
-  std::optional<typename Context::Matrix> head;  // [V, d]; empty: tied to embed
+  std::optional<typename Context::Matrix> head;  // [V, d]; empty: tied to embed. Where the files hold one it counts,
+                                                 // whatever their flag says: transformers writes both.
 };
 
 template <bool kDecoder>

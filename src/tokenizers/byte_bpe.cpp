@@ -41,7 +41,7 @@ class ByteBpe : public SplitTokenizer {
     for (int byte = 0; byte < 256; ++byte) byte_of.emplace(alphabet[static_cast<size_t>(byte)], byte);
     for (size_t id = 0; id < data_.pieces.size(); ++id) {
       const std::string& piece = data_.pieces[id];
-      if (is_special(static_cast<int32_t>(id))) continue;
+      if (is_added(static_cast<int32_t>(id))) continue;
       for (size_t i = 0; i < piece.size();) {
         const size_t length = utf8_step(std::string_view(piece).substr(i, 4)).bytes;
         const auto it = byte_of.find(piece.substr(i, length));
@@ -63,7 +63,7 @@ class ByteBpe : public SplitTokenizer {
   void read_merges() {
     std::unordered_map<std::string_view, int32_t> id_of;
     for (size_t id = 0; id < data_.pieces.size(); ++id) {
-      if (!is_special(static_cast<int32_t>(id))) id_of.emplace(data_.pieces[id], static_cast<int32_t>(id));
+      if (!is_added(static_cast<int32_t>(id))) id_of.emplace(data_.pieces[id], static_cast<int32_t>(id));
     }
     for (size_t rank = 0; rank < data_.merges.size(); ++rank) {
       const auto& [left, right] = data_.merges[rank];

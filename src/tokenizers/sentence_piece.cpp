@@ -79,7 +79,10 @@ class SentencePiece : public SplitTokenizer {
     std::fill(std::begin(byte_ids_), std::end(byte_ids_), kNone);
     for (size_t id = 0; id < data_.pieces.size(); ++id) {
       const std::string& piece = data_.pieces[id];
-      if (is_special(static_cast<int32_t>(id))) continue;
+      if (is_added(static_cast<int32_t>(id))) {
+        bytes_[id] = with_letters_as_spaces(piece);
+        continue;
+      }
       const int byte = data.byte_fallback ? byte_of_piece(piece) : -1;
       if (byte >= 0) {
         byte_ids_[byte] = static_cast<int32_t>(id);
@@ -126,6 +129,8 @@ class SentencePiece : public SplitTokenizer {
       const auto& [left, right] = data_.merges[rank];
       const auto a = ids_.find(left), b = ids_.find(right), c = ids_.find(left + right);
       if (a == ids_.end() || b == ids_.end() || c == ids_.end()) {
+        // Added tokens are found before any merge.
+        if (special_id(left) != kNone || special_id(right) != kNone || special_id(left + right) != kNone) continue;
         throw CorruptFile(error_text("tokenizer: merge " + std::to_string(rank), "pieces of the vocabulary",
                                      "'" + left + " " + right + "'"));
       }

@@ -7,17 +7,22 @@
 namespace espalier {
 
 SplitTokenizer::SplitTokenizer(const TokenizerData& data) : data_(data) {
-  special_.assign(data.pieces.size(), false);
+  added_.assign(data.pieces.size(), false);
+  control_ = added_;
   bytes_.resize(data.pieces.size());
   for (const int32_t id : data.special_ids) {
     if (id < 0 || static_cast<size_t>(id) >= data.pieces.size()) {
       throw CorruptFile(error_text("tokenizer", "special ids in the vocabulary", std::to_string(id)));
     }
-    special_[static_cast<size_t>(id)] = true;
+    added_[static_cast<size_t>(id)] = true;
     bytes_[static_cast<size_t>(id)] = data.pieces[static_cast<size_t>(id)];
   }
-  specials_by_length_ = data.special_ids;
-  std::stable_sort(specials_by_length_.begin(), specials_by_length_.end(),
+  for (const int32_t id : data.control_ids) {
+    if (id >= 0 && static_cast<size_t>(id) < data.pieces.size()) control_[static_cast<size_t>(id)] = true;
+  }
+  for (const int32_t id : data.special_ids) always_ = always_ || !is_special(id);
+  added_by_length_ = data.special_ids;
+  std::stable_sort(added_by_length_.begin(), added_by_length_.end(),
                    [&](int32_t a, int32_t b) { return data_.pieces[a].size() > data_.pieces[b].size(); });
 }
 
@@ -31,8 +36,8 @@ std::vector<int32_t> SplitTokenizer::encode(std::span<const Part> parts, bool ad
       throw InvalidArgument(error_text("text", "valid UTF-8", "an invalid byte at offset " + std::to_string(bad)));
     }
     size_t done = 0;
-    for (size_t i = 0; part.parse_special && i < part.text.size();) {
-      const int32_t id = special_at(part.text.substr(i));
+    for (size_t i = 0; (part.parse_special || always_) && i < part.text.size();) {
+      const int32_t id = added_at(part.text.substr(i), part.parse_special);
       if (id == kNone) {
         ++i;
         continue;
@@ -76,11 +81,11 @@ int32_t SplitTokenizer::special_id(std::string_view text) const {
   return kNone;
 }
 
-// The longest special token that `text` begins with.
-int32_t SplitTokenizer::special_at(std::string_view text) const {
-  for (const int32_t id : specials_by_length_) {
+// The longest added token that `text` begins with; special ones only if `special`.
+int32_t SplitTokenizer::added_at(std::string_view text, bool special) const {
+  for (const int32_t id : added_by_length_) {
     const std::string& piece = data_.pieces[static_cast<size_t>(id)];
-    if (!piece.empty() && text.starts_with(piece)) return id;
+    if (!piece.empty() && text.starts_with(piece) && (special || !is_special(id))) return id;
   }
   return kNone;
 }

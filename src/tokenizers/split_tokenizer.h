@@ -17,12 +17,16 @@ class SplitTokenizer : public Tokenizer {
   std::string_view bytes(int32_t id) const override;
   int64_t vocab_size() const override { return static_cast<int64_t>(data_.pieces.size()); }
   bool is_special(int32_t id) const override {
-    return id >= 0 && static_cast<size_t>(id) < special_.size() && special_[static_cast<size_t>(id)];
+    return id >= 0 && static_cast<size_t>(id) < control_.size() && control_[static_cast<size_t>(id)];
   }
   int32_t special_id(std::string_view text) const override;
 
  protected:
   static constexpr int32_t kNone = -1;
+
+  // Whether it is matched whole, before the algorithm sees the text: special tokens where a part asks for them, others
+  // always.
+  bool is_added(int32_t id) const { return added_[static_cast<size_t>(id)]; }
 
   // Throws CorruptFile for special ids outside the vocabulary.
   explicit SplitTokenizer(const TokenizerData& data);
@@ -35,10 +39,11 @@ class SplitTokenizer : public Tokenizer {
   std::vector<std::string> bytes_;  // what each id stands for in a text; the constructor sets those of special tokens
 
  private:
-  int32_t special_at(std::string_view text) const;
+  int32_t added_at(std::string_view text, bool special) const;
 
-  std::vector<bool> special_;
-  std::vector<int32_t> specials_by_length_;
+  std::vector<bool> added_, control_;
+  std::vector<int32_t> added_by_length_;
+  bool always_ = false;  // there are added tokens that are no special ones
 };
 
 std::unique_ptr<Tokenizer> make_byte_bpe(const TokenizerData& data);

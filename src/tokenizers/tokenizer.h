@@ -1,4 +1,4 @@
-// Text <-> token ids. One interface; byte-level BPE is the first algorithm behind it.
+// Text <-> token ids: one interface, an algorithm for each file (tokenizer.cpp lists them).
 #pragma once
 
 #include <cstdint>
@@ -24,15 +24,17 @@ class Tokenizer {
     std::string_view text;
     bool parse_special = false;
   };
-  // Begins with the checkpoint's own begin-of-text token if it adds one and `add_special` is set. Throws
+  // With `add_special`, what the checkpoint puts around a text stands before and after it (<s>; [CLS] … [SEP]; … </s>).
+  // Added tokens that are not special are matched in any part. Throws
   // InvalidArgument when a part is not valid UTF-8 (with the byte offset).
   virtual std::vector<int32_t> encode(std::span<const Part> parts, bool add_special) const = 0;
   std::vector<int32_t> encode(std::string_view text) const {
     const Part part{text};
     return encode({&part, 1}, true);
   }
-  // The bytes of the ids; special tokens as their text if `keep_special`, else nothing. Throws
-  // InvalidArgument for an id outside [0, vocab_size()).
+  // The text of the ids; special tokens as their text if `keep_special`, else nothing. WordPiece joins words by spaces
+  // and takes them away before punctuation; elsewhere these are the bytes of the ids. Throws InvalidArgument for an id
+  // outside [0, vocab_size()).
   virtual std::string decode(std::span<const int32_t> ids, bool keep_special = false) const = 0;
   // The raw bytes that one id stands for (may be part of a character).
   virtual std::string_view bytes(int32_t id) const = 0;

@@ -17,9 +17,10 @@ class WordPiece : public SplitTokenizer {
     }
     for (size_t id = 0; id < data_.pieces.size(); ++id) {
       const std::string& piece = data_.pieces[id];
+      if (piece.empty()) continue;
       ids_.emplace(piece, static_cast<int32_t>(id));
       longest_ = std::max(longest_, piece.size());
-      if (is_special(static_cast<int32_t>(id))) continue;
+      if (is_added(static_cast<int32_t>(id))) continue;
       const bool inside = piece.starts_with(data_.continuing_prefix) && piece.size() > data_.continuing_prefix.size();
       bytes_[id] = inside ? piece.substr(data_.continuing_prefix.size()) : " " + piece;
     }

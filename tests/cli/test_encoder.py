@@ -60,4 +60,6 @@ def test_sentence_embeddings_are_those_of_transformers():
             ids[: sum(own)].tolist() for ids, own in zip(batch["input_ids"], batch["attention_mask"], strict=True)
         ]
         assert (torch.tensor([line["embedding"] for line in done[0]]) * expected).sum(1).min() >= least
-    run("inspect", ENCODER)
+    assert "wordpiece" in run("inspect", ENCODER).stdout
+    [masked] = run_json("encode", ENCODER, "--input", "-", stdin='{"text": "[MASK]", "special": true}')
+    assert masked["tokens"] == [101, 103, 102]

@@ -150,6 +150,13 @@ def test_refused_configs(fault, plain, tmp_path):
     assert says in error_line("generate", folder, "--prompt", "x", "--json", code=1)
 
 
+def deep(levels):
+    value = []
+    for _ in range(levels):
+        value = [value]
+    return value
+
+
 HOSTILE_TOKENIZERS = {
     "another model": lambda t: t["model"].update(type="Unigram"),
     "another pre-tokenizer": lambda t: t.update(pre_tokenizer={"type": "Punctuation"}),
@@ -165,6 +172,9 @@ HOSTILE_TOKENIZERS = {
     "a pre-tokenizer that is a number": lambda t: t.update(pre_tokenizer=3),
     "parts of another kind": lambda t: t.update(pre_tokenizer={"type": "Sequence", "pretokenizers": {"a": 1, "b": 2}}),
     "a kind that is a number": lambda t: t.update(pre_tokenizer={"type": 3}),
+    "a normalizer as deep as the sea": lambda t: t.update(normalizer=deep(300), pre_tokenizer={"type": "Metaspace"}),
+    "no model": lambda t: t.update(model=None),
+    "a regex flag that is a text": lambda t: t.update(pre_tokenizer={"type": "ByteLevel", "use_regex": "x"}),
     "a model kind that is a number": lambda t: t["model"].update(type=3),
 }
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from conftest import DATA, ROOT, error_line, run, run_json
 from scripts_of_the_world import texts
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
+from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
 from transformers import LlamaForCausalLM, T5Config, T5ForConditionalGeneration
 
 T5 = DATA.parent / "tokenizers/t5.model"
@@ -113,6 +113,29 @@ def test_bpe_from_tokenizer_json(metaspace, tmp_path):
     if metaspace == "never":
         reference.decoder = decoders.Sequence([decoders.Replace("\u2581", " "), decoders.ByteFallback(), decoders.Fuse()])
     compare(with_files(STORIES, tmp_path, tokenizer_json=reference.to_str().encode()), reference, list(texts()))
+
+
+def test_added_tokens_are_matched_whole_and_written_out(tmp_path):
+    reference = Tokenizer.from_file(str(STORIES / "tokenizer.json"))
+    reference.add_tokens([AddedToken("xyz", normalized=False), AddedToken("girl", normalized=False)])
+    lines = ["a xyz b", "xyz", "the girl xyzxyz", " girlxyz "]
+    compare(with_files(STORIES, tmp_path, tokenizer_json=reference.to_str().encode()), reference, lines)
+
+
+def test_ids_without_a_piece_stand_for_nothing(t5, tmp_path):
+    folder = with_files(t5, tmp_path, spiece_model=T5.read_bytes())
+    [[*words, end]] = [line["tokens"] for line in run_json("tokenize", folder, stdin="The end\n")]
+    padded = json.dumps([words[0], 32100, 32127, *words[1:], end])
+    [line] = run_json("tokenize", folder, "--decode", stdin=padded)
+    assert line["text"] == "The end"
+    assert "32128" in error_line("tokenize", folder, "--decode", stdin="[32128]\n", code=1)
+
+
+def test_sentinels_of_a_prompt_are_tokens_where_asked_for(t5, tmp_path):
+    folder = with_files(t5, tmp_path, spiece_model=T5.read_bytes())
+    generate = ("generate", folder, "--prompt", "The <extra_id_0> end", "--max-tokens", 1, "--json")
+    [plain], [special] = run_json(*generate), run_json(*generate, "--special")
+    assert 32099 in special["prompt_tokens"] and 32099 not in plain["prompt_tokens"]
 
 
 def test_stories_goes_on_as_the_original_does():
