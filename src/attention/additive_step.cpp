@@ -53,8 +53,11 @@ class Additive : public Mechanism {
   }
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                float* prepared) const override {
-    if (segment.span) return fold_span(kernels, segment, kv_head, prepared);
     const LayerState& state = *segment.state;
+    if (segment.span) {
+      const RowCopies all(segment, kv_head, state.fold_end(), segment.seen_end(0));
+      return fold_rows(kernels, kv_head, all.rows, state.fold(kv_head), prepared);
+    }
     std::vector<float> k_row(static_cast<size_t>(shape_.dim_k)), phi(static_cast<size_t>(features_));
     const auto place = [&](const float* k, int64_t position, float* panels, int64_t row) {
       form_.map->key(kernels, k, kv_head, position, phi.data());
@@ -107,35 +110,6 @@ class Additive : public Mechanism {
   struct Range {
     int64_t begin, end;
   };
-
-  // The state's fold and open rows, then the span's own, in position order.
-  void fold_span(const Kernels& kernels, const SegmentRows& segment, int kv_head, float* fold) const {
-    const LayerState& state = *segment.state;
-    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, width = dim + dim_v;
-    const int64_t begin = state.fold_end(), end = segment.seen_end(0);
-    std::vector<float> memory(static_cast<size_t>((end - begin) * width));
-    for (int64_t position = begin; position < end; ++position) {
-      float* k = memory.data() + (position - begin) * width;
-      if (position < state.length()) {
-        state.copy_k_row(kv_head, position, k);
-        std::copy_n(state.v_row(kv_head, position), dim_v, k + dim);
-      } else {
-        const int64_t row = position - state.length();
-        std::copy_n(segment.k + row * segment.kv_stride + kv_head * dim, dim, k);
-        std::copy_n(segment.v + row * segment.kv_stride + kv_head * dim_v, dim_v, k + dim);
-      }
-    }
-    fold_rows(kernels, kv_head,
-              {.first = begin,
-               .count = end - begin,
-               .k = memory.data(),
-               .v = memory.data() + dim,
-               .extra = nullptr,
-               .k_stride = width,
-               .v_stride = width,
-               .extra_stride = 0},
-              state.fold(kv_head), fold);
-  }
 
   // A node sees at most this many rows beside the fold.
   int64_t window() const { return closed_group_ > 0 ? block_ : 2 * block_; }

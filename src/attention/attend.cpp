@@ -82,6 +82,7 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
       jobs.push_back({s, slice, end, tasks, rows_per_task});
       tasks += heads_kv * ((rows + rows_per_task - 1) / rows_per_task);
     }
+    if (jobs.empty()) break;
     const auto prepare = [&](int64_t task, int) {
       const Job& job = jobs[static_cast<size_t>(task / heads_kv)];
       const int head = static_cast<int>(task % heads_kv);

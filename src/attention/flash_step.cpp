@@ -95,11 +95,7 @@ class FlashLocal : public FlashPart {
           const float positive = std::max(own[j], 0.0f);
           own[j] = positive * positive;
         }
-        if (!segment.bias.values) continue;
-        const int head = kv_head * shape_.heads_per_kv() + h;
-        for (int64_t j = 0; j < visible.count(); ++j) {
-          own[j] += segment.bias.of(head, visible.begin() + j - all.position());
-        }
+        segment.bias.add(kv_head * shape_.heads_per_kv() + h, visible.begin() - all.position(), visible.count(), own);
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);
       std::fill(out, out + shape_.heads_per_kv() * shape_.dim_v, 0.0f);

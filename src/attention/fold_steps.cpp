@@ -28,23 +28,12 @@ void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const S
   }
 }
 
-void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                    int64_t step, float* steps) {
+RowCopies::RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end)
+    : rows{.first = begin, .count = end - begin} {
   const LayerState& state = *segment.state;
   const StateLayout& layout = state.layout();
-  const float* previous = step == 0 ? state.fold(kv_head) : steps + (step - 1) * layout.fold_floats;
-  float* fold = steps + step * layout.fold_floats;
-  if (layout.fold_grows) {
-    std::fill(fold, fold + layout.fold_floats, 0.0f);
-    previous = fold;
-  }
-  const int64_t end = state.fold_end() + (step + 1) * layout.block;
-  const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
-  FoldRows rows{.first = begin, .count = end - begin};
-  // Rows of all heads are often 4 KiB apart, all in the same few cache sets: a block is read many times, so it is
-  // copied.
   const int64_t width = layout.dim_k + layout.dim_v + layout.dim_extra;
-  std::vector<float> memory(static_cast<size_t>(rows.count * width));
+  memory.resize(static_cast<size_t>(rows.count * width));
   rows.k = memory.data();
   rows.v = rows.k + layout.dim_k;
   rows.extra = rows.v + layout.dim_v;
@@ -63,7 +52,22 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
       std::copy_n(segment.extra_of(row, kv_head), layout.dim_extra, extra);
     }
   }
-  mechanism.fold_rows(kernels, kv_head, rows, previous, fold);
+}
+
+void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
+                    int64_t step, float* steps) {
+  const LayerState& state = *segment.state;
+  const StateLayout& layout = state.layout();
+  const float* previous = step == 0 ? state.fold(kv_head) : steps + (step - 1) * layout.fold_floats;
+  float* fold = steps + step * layout.fold_floats;
+  if (layout.fold_grows) {
+    std::fill(fold, fold + layout.fold_floats, 0.0f);
+    previous = fold;
+  }
+  const int64_t end = state.fold_end() + (step + 1) * layout.block;
+  const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
+  const RowCopies copies(segment, kv_head, begin, end);
+  mechanism.fold_rows(kernels, kv_head, copies.rows, previous, fold);
 }
 
 int64_t fold_steps_before(const SegmentRows& segment, int64_t position) {

@@ -11,6 +11,16 @@
 
 namespace espalier {
 
+// Rows at positions [begin, end), of the state and then of a chain, side by side: of all heads they are often 4 KiB
+// apart, all in the same few cache sets, and a block is read many times.
+struct RowCopies {
+  RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end);
+  RowCopies(const RowCopies&) = delete;
+
+  std::vector<float> memory;
+  FoldRows rows;  // in `memory`
+};
+
 int64_t fold_steps_floats(const SegmentRows& segment);
 // Those that rows [begin, end) need beside what the rows before them do; `steps` [borders][fold_floats].
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,

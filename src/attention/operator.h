@@ -68,6 +68,11 @@ struct RelativeBias {
   float of(int head, int64_t distance) const {
     return values[head * (2 * reach + 1) + reach + std::clamp(distance, -reach, reach)];
   }
+  // scores[j] += of(head, distance + j); nothing where there is no bias.
+  void add(int head, int64_t distance, int64_t count, float* scores) const {
+    if (!values) return;
+    for (int64_t j = 0; j < count; ++j) scores[j] += of(head, distance + j);
+  }
 };
 
 // One segment's new rows in one layer. A node of a tree sees the state, its ancestors and itself; a row of a span sees

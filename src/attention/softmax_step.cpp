@@ -63,8 +63,9 @@ class Softmax : public Mechanism {
     all.sum = all.maximum + queries;
 
     const float* q[kMostQueries];
-    const auto bias = [&](int query) {
-      return Bias{&segment.bias, kv_head * heads + query % heads, segment.position(begin + query / heads)};
+    // Of query `query` over positions from `first` on.
+    const auto add_bias = [&](int query, int64_t first, int64_t count, float* scores) {
+      segment.bias.add(kv_head * heads + query % heads, first - segment.position(begin + query / heads), count, scores);
     };
     for (int64_t row = begin; row < end; ++row) {
       const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
@@ -76,7 +77,7 @@ class Softmax : public Mechanism {
     {
       const VisibleRows first(segment, kv_head, begin, path);
       for (; tile + kTile <= shared || (segment.span && tile < shared); tile += kTile) {
-        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, bias, prepared, all);
+        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, add_bias, prepared, all);
       }
     }
     const int64_t own_tiles = tile;
@@ -85,29 +86,18 @@ class Softmax : public Mechanism {
       const Running own = all.from(first_query, dim_v);
       const VisibleRows visible(segment, kv_head, row, path);
       for (tile = own_tiles; tile < visible.end(); tile += kTile) {
-        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, bias, prepared, own);
+        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, add_bias, prepared,
+                 own);
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       for (int64_t i = 0; i < heads * dim_v; ++i) out[i] = own.out[i] / own.sum[i / dim_v];
     }
   }
 
-  // What is added to a query's scores.
-  struct Bias {
-    const RelativeBias* bias;
-    int head;
-    int64_t position;
-
-    void add(int64_t first, int64_t count, float* scores) const {
-      if (!bias->values) return;
-      for (int64_t j = 0; j < count; ++j) scores[j] += bias->of(head, first + j - position);
-    }
-  };
-
-  // `bias_of` counts queries from first_query on.
-  template <class BiasOf>
+  // The queries are first_query, … to `add_bias`.
+  template <class AddBias>
   void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
-                const BiasOf& bias_of, const float* prepared, const Running& running) const {
+                const AddBias& add_bias, const float* prepared, const Running& running) const {
     const float factor = softmax_scale(shape_);
     const int64_t dim_v = shape_.dim_v;
     const bool first = rows.begin() == 0;
@@ -116,7 +106,7 @@ class Softmax : public Mechanism {
     for (int i = 0; i < queries; ++i) {
       float* own = running.scores + i * kTile;
       kernels.scale(own, factor, rows.count(), own);
-      bias_of(first_query + i).add(rows.begin(), rows.count(), own);
+      add_bias(first_query + i, rows.begin(), rows.count(), own);
       maximum[i] = kernels.max(own, rows.count());
       sum[i] = kernels.exp_sum(own, maximum[i], rows.count(), own);
     }

@@ -53,9 +53,7 @@ struct Bert {
       layer.attention_norm_bias = loader.vector(prefix(l) + "attention.output.LayerNorm.bias", d);
       layer.mlp_norm = loader.vector(prefix(l) + "output.LayerNorm.weight", d);
       layer.mlp_norm_bias = loader.vector(prefix(l) + "output.LayerNorm.bias", d);
-      each_matrix(layer, config, l, [&](auto& matrix, const LinearLayer& linear) {
-        matrix = loader.matrix(linear.name, linear.outputs, linear.inputs, linear.bias);
-      });
+      load_matrices<Bert>(loader, config, l, layer);
     }
     if (loader.has("cls.predictions.bias")) {
       const std::string words = "cls.predictions.";
@@ -90,16 +88,6 @@ struct Bert {
     auto x = context.add_positions(context.embed(weights.embed, tokens), weights.positions);  // [R, d]
     x = context.add_token_types(x, weights.token_types);
     return context.layer_norm(x, weights.norm, weights.norm_bias, config.norm_eps);
-  }
-
-  // q, k, v -> attention -> output projection: what is added to the residual stream.
-  template <class Context>
-  static typename Context::Tensor attention(Context& context, const ModelConfig& config,
-                                            const BertLayer<Context>& layer, int64_t index,
-                                            const typename Context::Tensor& x) {
-    const auto rows = projections(context, config, layer, x);
-    const auto mixed = context.attend(index, rows[0], rows[1], rows[2], rows[3]);  // [R, d]
-    return context.project(mixed, std::array{&layer.o})[0];
   }
 
   template <class Context>

@@ -49,4 +49,12 @@ struct LinearLayer {
   bool mlp = false;  // of the MLP, else of the attention
 };
 
+// Reads all linear layers of a model's layer.
+template <class Family, class Loader, class Layer>
+void load_matrices(Loader& loader, const ModelConfig& config, int64_t index, Layer& layer) {
+  Family::each_matrix(layer, config, index, [&](auto& matrix, const LinearLayer& linear) {
+    matrix = loader.matrix(linear.name, linear.outputs, linear.inputs, linear.bias);
+  });
+}
+
 }  // namespace espalier

@@ -1,7 +1,8 @@
 // The forward of all families: embedding, layers of attention and MLP beside a residual stream, final norm, head. A
 // family says what each part is:
-//   embed(context, config, weights, tokens), attention(context, config, layer, index, x), mlp(context, config, layer,
-//   x), final_norm(context, config, weights, x); Weights have `embed`, `layers` and an optional `head`.
+//   embed(context, config, weights, tokens), projections(context, config, layer, x): what attend() takes, mlp(context,
+//   config, layer, x), final_norm(context, config, weights, x); Weights have `embed`, `layers` and an optional `head`,
+//   a layer the output projection `o` and, with a relative bias, `bias`.
 // and, where it differs:
 //   norm_after(context, config, layer, part, x)         after each residual sum (post-norm)
 //   cross(context, config, layer, index, x)             attention over a source, between the two parts
@@ -18,6 +19,18 @@ enum class Part { kAttention, kMlp };
 template <class Context, class Weights>
 const typename Context::Matrix& head_of(const Weights& weights) {
   return weights.head ? *weights.head : weights.embed;
+}
+
+// Projections -> attention -> output projection, [R, d]: what is added to the residual stream.
+template <class Family, class Context, class Layer>
+typename Context::Tensor attention_part(Context& context, const ModelConfig& config, const Layer& layer, int64_t index,
+                                        const typename Context::Tensor& x) {
+  const auto [h, q, k, v] = Family::projections(context, config, layer, x);
+  if constexpr (requires { layer.bias; }) {
+    return context.project(context.attend(index, h, q, k, v, &layer.bias), std::array{&layer.o})[0];
+  } else {
+    return context.project(context.attend(index, h, q, k, v), std::array{&layer.o})[0];
+  }
 }
 
 // The residual stream after a part of a layer, [R, d].
@@ -41,7 +54,7 @@ typename Context::Tensor forward_hidden(Context& context, const ModelConfig& con
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     const auto& layer = weights.layers[l];
     x = context.layer(x, [&](const auto& input) {
-      const auto attention = Family::attention(context, config, layer, static_cast<int64_t>(l), input);
+      const auto attention = attention_part<Family>(context, config, layer, static_cast<int64_t>(l), input);
       auto y = add_part<Family>(context, config, layer, Part::kAttention, input, attention);
       if constexpr (requires { Family::cross(context, config, layer, int64_t{}, y); }) {
         y = context.add(y, Family::cross(context, config, layer, static_cast<int64_t>(l), y));

@@ -37,9 +37,7 @@ struct Gpt2 {
       layer.norm_1_bias = loader.vector(prefix(l) + "ln_1.bias", d);
       layer.norm_2 = loader.vector(prefix(l) + "ln_2.weight", d);
       layer.norm_2_bias = loader.vector(prefix(l) + "ln_2.bias", d);
-      each_matrix(layer, config, l, [&](auto& matrix, const LinearLayer& linear) {
-        matrix = loader.matrix(linear.name, linear.outputs, linear.inputs, linear.bias);
-      });
+      load_matrices<Gpt2>(loader, config, l, layer);
     }
     weights.norm = loader.vector("transformer.ln_f.weight", d);
     weights.norm_bias = loader.vector("transformer.ln_f.bias", d);
@@ -62,16 +60,6 @@ struct Gpt2 {
   static typename Context::Tensor embed(Context& context, const ModelConfig&, const Gpt2Weights<Context>& weights,
                                         const typename Context::Tokens& tokens) {
     return context.add_positions(context.embed(weights.embed, tokens), weights.positions);  // [R, d]
-  }
-
-  // norm -> q, k, v -> attention -> output projection: what is added to the residual stream.
-  template <class Context>
-  static typename Context::Tensor attention(Context& context, const ModelConfig& config,
-                                            const Gpt2Layer<Context>& layer, int64_t index,
-                                            const typename Context::Tensor& x) {
-    const auto rows = projections(context, config, layer, x);
-    const auto mixed = context.attend(index, rows[0], rows[1], rows[2], rows[3]);  // [R, d]
-    return context.project(mixed, std::array{&layer.o})[0];
   }
 
   // norm -> MLP: what is added to the residual stream.

@@ -33,9 +33,7 @@ struct Llama {
       LlamaLayer<Context>& layer = weights.layers.emplace_back();
       layer.attention_norm = loader.vector(prefix(l) + "input_layernorm.weight", d);
       layer.mlp_norm = loader.vector(prefix(l) + "post_attention_layernorm.weight", d);
-      each_matrix(layer, config, l, [&](auto& matrix, const LinearLayer& linear) {
-        matrix = loader.matrix(linear.name, linear.outputs, linear.inputs, linear.bias);
-      });
+      load_matrices<Llama>(loader, config, l, layer);
     }
     weights.norm = loader.vector("model.norm.weight", d);
     if (!config.tie_word_embeddings) weights.head = loader.matrix("lm_head", config.vocab_size, d);
@@ -61,16 +59,6 @@ struct Llama {
   static typename Context::Tensor embed(Context& context, const ModelConfig&, const LlamaWeights<Context>& weights,
                                         const typename Context::Tokens& tokens) {
     return context.embed(weights.embed, tokens);  // [R, d]
-  }
-
-  // norm -> q, k, v -> rotary -> attention -> output projection: what is added to the residual stream.
-  template <class Context>
-  static typename Context::Tensor attention(Context& context, const ModelConfig& config,
-                                            const LlamaLayer<Context>& layer, int64_t index,
-                                            const typename Context::Tensor& x) {
-    const auto rows = projections(context, config, layer, x);
-    const auto mixed = context.attend(index, rows[0], rows[1], rows[2], rows[3]);  // [R, H*D]
-    return context.project(mixed, std::array{&layer.o})[0];                        // [R, d]
   }
 
   // norm -> gated MLP: what is added to the residual stream.

@@ -50,9 +50,7 @@ struct T5Stack {
       layer.mlp_norm = loader.vector(part(l, kMlp) + "layer_norm.weight", d);
       layer.bias = bias;
       if (config.gated_mlp) layer.gate.emplace();
-      each_matrix(layer, config, l, [&](auto& matrix, const LinearLayer& linear) {
-        matrix = loader.matrix(linear.name, linear.outputs, linear.inputs, linear.bias);
-      });
+      load_matrices<T5Stack>(loader, config, l, layer);
     }
     weights.norm = loader.vector(kStack + ".final_layer_norm.weight", d);
     if (kDecoder && loader.has("lm_head.weight")) weights.head = loader.matrix("lm_head", config.vocab_size, d);
@@ -83,15 +81,6 @@ struct T5Stack {
   static typename Context::Tensor embed(Context& context, const ModelConfig&, const T5Weights<Context>& weights,
                                         const typename Context::Tokens& tokens) {
     return context.embed(weights.embed, tokens);  // [R, d]
-  }
-
-  // norm -> q, k, v -> attention -> output projection: what is added to the residual stream.
-  template <class Context>
-  static typename Context::Tensor attention(Context& context, const ModelConfig& config, const T5Layer<Context>& layer,
-                                            int64_t index, const typename Context::Tensor& x) {
-    const auto rows = projections(context, config, layer, x);
-    const auto mixed = context.attend(index, rows[0], rows[1], rows[2], rows[3], &layer.bias);  // [R, H*D]
-    return context.project(mixed, std::array{&layer.o})[0];
   }
 
   // norm -> q -> attention over the source -> output projection.

@@ -50,7 +50,7 @@ class TrainDecoder : public TrainModel {
     return Family::embed(context, config_, weights_, tokens);
   }
   at::Tensor attention(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
-    return Family::attention(context, config_, weights_.layers[static_cast<size_t>(layer)], layer, x);
+    return attention_part<Family>(context, config_, weights_.layers[static_cast<size_t>(layer)], layer, x);
   }
   at::Tensor mlp(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
     return Family::mlp(context, config_, weights_.layers[static_cast<size_t>(layer)], x);
