@@ -111,7 +111,8 @@ int run(const Arguments& arguments) {
   StepOutput output;
   double seconds = 0;
   int64_t tokens = 0;
-  for (size_t first = 0; first < lines.size(); first += static_cast<size_t>(arguments.batch)) {
+  install_interrupt();
+  for (size_t first = 0; first < lines.size() && !interrupted(); first += static_cast<size_t>(arguments.batch)) {
     const auto batch = std::span(lines).subspan(first, std::min(lines.size() - first, size_t(arguments.batch)));
     const auto start = std::chrono::steady_clock::now();
     std::vector<Encoded> encoded = encode(*model, batch, arguments, workspace, output);
@@ -132,7 +133,9 @@ int run(const Arguments& arguments) {
   if (!arguments.output.empty()) write_safetensors(arguments.output, tensors);
   const nlohmann::json times = {{"texts", lines.size()}, {"tokens", tokens}, {"seconds", seconds}};
   arguments.model.log().debug("steps: " + times.dump());
-  return kExitOk;
+  if (!interrupted()) return kExitOk;
+  arguments.model.log().warning("interrupted: whole batches only, from the first text on");
+  return kExitInterrupted;
 }
 
 }  // namespace
@@ -143,7 +146,8 @@ std::function<int()> add_encode(CLI::App& app) {
       "Hidden states of texts after the last norm, one JSON line for each input line:\n"
       "  tokens, hidden [T, d], or with --pool: embedding [d]\n\n"
       "  echo '{\"text\": \"The sky is blue.\"}' | espalier encode MODEL --input - --pool mean --normalize\n\n"
-      "Texts of a batch do not change each other's numbers.");
+      "Texts of a batch do not change each other's numbers. Ctrl-C ends cleanly after the present batch: what is done "
+      "is written, exit code 130.");
   arguments->model.encoders = true;
   arguments->model.add_to(app);
   app.add_option(

@@ -1,10 +1,14 @@
 """all-MiniLM-L6-v2 (real weights, WordPiece): tokens and sentence embeddings against tokenizers and transformers."""
 import json
 import re
+import signal
+import subprocess
+import time
 
 import pytest
 import torch
-from conftest import DATA, ROOT, run, run_json
+from conftest import BINARY, DATA, ROOT, run, run_json
+from safetensors.torch import load_file
 from scripts_of_the_world import texts
 from tokenizers import Tokenizer
 from transformers import AutoModel, AutoTokenizer
@@ -41,6 +45,20 @@ def test_word_pieces_are_those_of_tokenizers(normalizer, tmp_path):
     ids = "\n".join(json.dumps(tokens) for tokens in expected)
     back = [line["text"] for line in run_json("tokenize", tmp_path, "--decode", stdin=ids)]
     assert back == [reference.decode(tokens) for tokens in expected]
+
+
+def test_an_interrupted_run_keeps_what_is_done(tmp_path):
+    (tmp_path / "texts").write_text('{"text": "Nothing is lost."}\n' * 40000)
+    out = tmp_path / "e.safetensors"
+    process = subprocess.Popen(
+        [BINARY, "encode", ENCODER, "--pool", "mean", "--input", tmp_path / "texts", "--output", out],
+        stderr=subprocess.PIPE, text=True)  # fmt: skip
+    time.sleep(4)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=60)
+    assert process.returncode == 130 and stderr.count("\n") == 1 and "interrupted" in stderr
+    kept = load_file(out)
+    assert 0 < len(kept) < 40000 and len(kept) % 32 == 0
 
 
 def test_sentence_embeddings_are_those_of_transformers():
