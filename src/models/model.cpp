@@ -60,6 +60,7 @@ int64_t Model::max_tree_depth(int64_t length) const {
 }
 
 void Model::commit(SequenceState& state, const Pending& pending, std::span<const int32_t> path) const {
+  if (config().bidirectional) throw InvalidArgument(error_text("commit", "rows of a decoder", "an encoder's"));
   if (state.length() != pending.base) {
     throw InvalidArgument(error_text("commit", "a state of " + std::to_string(pending.base) + " rows",
                                      std::to_string(state.length()) + " rows"));

@@ -146,6 +146,7 @@ Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const
                         .span = config_.bidirectional,
                         .bias = {bias ? bias->data() : nullptr, config_.relative_bias_reach},
                         .extra = pending_[s].extra[layer].data()});
+    if (config_.bidirectional) continue;  // a span is not committed
     pending_[s].k[layer].assign(k.row(first), k.row(first) + count * k.columns);
     pending_[s].v[layer].assign(v.row(first), v.row(first) + count * v.columns);
   }
