@@ -57,6 +57,7 @@ constexpr const char* kSpecs[] = {
     "linformer",
     "yoso",
     "hybrid",
+    "gau",
     "gated_delta",
 };
 

@@ -15,6 +15,7 @@ std::unique_ptr<TrainMechanism> make_train_transnormer(const AttentionSpec& spec
 std::unique_ptr<TrainMechanism> make_train_retention(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_gla(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_gated_delta(const AttentionSpec& spec, const AttentionShape& shape);
+std::unique_ptr<TrainMechanism> make_train_gau(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_hybrid(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_linformer(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_yoso(const AttentionSpec& spec, const AttentionShape& shape);

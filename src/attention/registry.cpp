@@ -4,6 +4,7 @@
 #include "attention/decay.h"
 #include "attention/elementwise_maps.h"
 #include "attention/flash.h"
+#include "attention/gau.h"
 #include "attention/hedgehog.h"
 #include "attention/hybrid.h"
 #include "attention/linformer.h"
@@ -43,6 +44,7 @@ constexpr Entry kMechanisms[] = {
     {"gla", make_gla},
     {"gated_delta", make_gated_delta},
     {"hybrid", make_hybrid},
+    {"gau", make_gau},
     {"linformer", make_linformer},
     {"yoso", make_yoso},
 };

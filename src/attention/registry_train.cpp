@@ -29,6 +29,7 @@ constexpr Entry kMechanisms[] = {
     {"gla", make_train_gla},
     {"gated_delta", make_train_gated_delta},
     {"hybrid", make_train_hybrid},
+    {"gau", make_train_gau},
     {"yoso", make_train_yoso},
     {"linformer", make_train_linformer},
 };

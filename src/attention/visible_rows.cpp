@@ -73,13 +73,14 @@ VisibleRows VisibleRows::range(int64_t begin, int64_t end) const {
 template <class Panel>
 void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   const LayerState& state = *segment_.state;
-  const int64_t panel_floats = kPanel * panels.dim, first_panel = state.first_row() / kPanel;
+  const int64_t panel_floats = kPanel * (panels.panel_dim > 0 ? panels.panel_dim : panels.dim);
+  const int64_t offset = kPanel * panels.first, first_panel = state.first_row() / kPanel;
   const int64_t committed_end = std::min(end_, base());
   for (int64_t first = begin_; first < committed_end;) {
     const int64_t next = std::min(committed_end, (first / kPanel + 1) * kPanel);
-    panel.run(panels.committed ? panels.committed + (first / kPanel - first_panel) * panel_floats
-                               : state.k_panel(kv_head_, first),
-              first % kPanel, first - begin_, next - first);
+    const float* committed = panels.committed ? panels.committed + (first / kPanel - first_panel) * panel_floats
+                                              : state.k_panel(kv_head_, first);
+    panel.run(committed + offset, first % kPanel, first - begin_, next - first);
     first = next;
   }
   const int64_t fresh = std::max(begin_, base());
@@ -87,7 +88,7 @@ void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   if (!path_) {
     for (int64_t row = fresh - base(); row < end_ - base();) {
       const int64_t next = std::min(end_ - base(), (row / kPanel + 1) * kPanel);
-      panel.run(panels.fresh + row / kPanel * panel_floats, row % kPanel, row + base() - begin_, next - row);
+      panel.run(panels.fresh + offset + row / kPanel * panel_floats, row % kPanel, row + base() - begin_, next - row);
       row = next;
     }
     return;
@@ -98,7 +99,7 @@ void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
     const int64_t row = row_at(position);
     if (row / kPanel != current) {
       current = row / kPanel;
-      panel.start(panels.fresh + current * panel_floats);
+      panel.start(panels.fresh + offset + current * panel_floats);
     }
     panel.take(row % kPanel, position - begin_, 1);
   }

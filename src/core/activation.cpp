@@ -13,7 +13,7 @@ Activation activation_by_name(std::string_view name, std::string_view where) {
       {"gelu", Activation::kGelu},          {"gelu_new", Activation::kGeluTanh},
       {"gelu_fast", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh},
       {"relu", Activation::kRelu},          {"relu2", Activation::kReluSquared},
-      {"tanh", Activation::kTanh},
+      {"tanh", Activation::kTanh},          {"laplace", Activation::kLaplace},
   };
   std::string known;
   for (const auto& [own, activation] : kNames) {

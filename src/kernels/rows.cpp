@@ -113,6 +113,14 @@ struct Tanh {  // 2 / (1 + e^-2x) - 1, and x - x^3/3 + 2x^5/15 - 17x^7/315 where
   }
 };
 
+struct Laplace {  // erfc(|u|) / 2 below the middle, 1 - erfc(u) / 2 above
+  HWY_INLINE V16 operator()(const V16& x) const {
+    const V16 u = mul(add(x, broadcast(-0.70710678f)), broadcast(2.5066283f));
+    const V16 part = mul(erfc_lanes(max(u, mul(u, broadcast(-1.0f)))), broadcast(0.5f));
+    return select_less(u, broadcast(0.0f), part, fma(part, broadcast(-1.0f), broadcast(1.0f)));
+  }
+};
+
 template <class Body>
 void with_activation(Activation f, Body&& body) {
   switch (f) {
@@ -128,6 +136,8 @@ void with_activation(Activation f, Body&& body) {
       return body(ReluSquared());
     case Activation::kTanh:
       return body(Tanh());
+    case Activation::kLaplace:
+      return body(Laplace());
   }
 }
 

@@ -96,6 +96,8 @@ at::Tensor TrainContext::activate(Activation f, const at::Tensor& x) const {
       return at::relu(x).square();
     case Activation::kTanh:
       return at::tanh(x);
+    case Activation::kLaplace:
+      return 0.5 * at::erfc((std::sqrt(0.5) - x) * std::sqrt(2.0 * M_PI));
   }
   return x;
 }

@@ -114,6 +114,7 @@ TEST(Rows, Activations) {
       {Activation::kRelu, [](double x) { return std::max(x, 0.0); }},
       {Activation::kReluSquared, [](double x) { return std::max(x, 0.0) * std::max(x, 0.0); }},
       {Activation::kTanh, [](double x) { return std::tanh(x); }},
+      {Activation::kLaplace, [](double x) { return 0.5 * std::erfc((std::sqrt(0.5) - x) * std::sqrt(2.0 * M_PI)); }},
   };
   for (const auto& [f, exact] : activations) {
     for (const float scale : {1.0f, 30.0f, 300.0f}) {  // exp over- and underflows

@@ -70,6 +70,7 @@ constexpr const char* kAttentions[] = {
     "yoso(group=8,bits=3,hashes=4)",
     "linformer(group=8,rank=3)",
     "hybrid(group=8,sinks=2)",
+    "gau(group=8,taps=3)",
     "augmented(global=performer(features=16,form=hyperbolic),group=8,taps=3)",
     "augmented(global=transnormer,group=16,local=terraced)",
 };

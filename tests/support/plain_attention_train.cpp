@@ -187,6 +187,31 @@ at::Tensor recurrent(const AttentionSpec& spec, const TrainRows& rows, const at:
   return y / (y.square().mean(-1, true) + 1e-5).sqrt() * parameters.back().unsqueeze(1);
 }
 
+at::Tensor gau(const AttentionSpec& spec, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+               const std::vector<at::Tensor>& parameters) {
+  const int64_t group = spec.integer("group", 256, 1, 4096), near = q.size(3) / 2, tokens = q.size(2);
+  const std::string parts = spec.value("parts", "both");
+  const at::Tensor same = visible(tokens, [&](int64_t t, int64_t s) { return s / group == t / group; });
+  const at::Tensor closed = visible(tokens, [&](int64_t t, int64_t s) { return s / group < t / group; });
+  const auto products = [&](int64_t first, int64_t half) {
+    return at::matmul(q.narrow(3, first, half), k.narrow(3, first, half).transpose(-1, -2)) / group;
+  };
+  at::Tensor out = at::zeros_like(v);
+  if (parts != "global") {
+    const at::Tensor score = products(0, near);
+    const at::Tensor weight = spec.value("activation", "laplace") == "relu2"
+                                  ? score.relu() * score.relu()
+                                  : 0.5 + 0.5 * at::erf((score - std::sqrt(0.5)) * std::sqrt(2.0 * M_PI));
+    out = out + at::matmul(weight * same, v);
+  }
+  if (parts != "local") out = out + at::matmul(products(near, q.size(3) - near) * closed, v);
+  if (spec.value("castling", "no") == "yes") {
+    out = 0.5 * v + out / M_PI;
+    out = out / out.square().sum(-1, true).sqrt();
+  }
+  return spec.value("taps", "32") == "0" ? out : out + conv(v, parameters[0]);
+}
+
 }  // namespace
 
 at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const std::vector<at::Tensor>& parameters) {
@@ -232,6 +257,7 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
   for (const char* name : {"retention", "gla", "gated_delta"}) {
     if (spec.name() == name) return recurrent(spec, rows, k, v, parameters);
   }
+  if (spec.name() == "gau") return gau(spec, q, k, v, parameters);
   if (spec.name() == "linformer") {
     const int64_t rank = spec.integer("rank", 16, 1, 4096), tokens = q.size(2), closed = tokens / group;
     const auto summaries = [&](const at::Tensor& x, const at::Tensor& weight) {

@@ -31,6 +31,7 @@ constexpr std::pair<const char*, Form> kForms[] = {
     {"gla", gla},
     {"gated_delta", gated_delta},
     {"hybrid", hybrid},
+    {"gau", gau},
     {"linformer", linformer},
     {"yoso", yoso},
 };

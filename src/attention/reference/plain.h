@@ -50,6 +50,7 @@ void window(const AttentionSpec&, const Parameters&, const Head&, int64_t t, dou
 void retention(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void gla(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void gated_delta(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
+void gau(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void hybrid(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void linformer(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
 void yoso(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
