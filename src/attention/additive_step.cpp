@@ -75,7 +75,7 @@ class Additive : public Mechanism {
     const int64_t whole = end / kPanel * kPanel;
     if (whole < end) std::fill_n(fresh + whole * features_, kPanel * features_, 0.0f);
     for (int64_t row = begin; row < end; ++row) {
-      place(segment.k + row * segment.kv_stride + int64_t{kv_head} * shape_.dim_k, segment.position(row), fresh, row);
+      place(segment.k + row * segment.k_stride + int64_t{kv_head} * shape_.dim_k, segment.position(row), fresh, row);
     }
     make_fold_steps(kernels, *this, segment, kv_head, begin, end, fresh + fresh_floats(segment));
   }

@@ -47,8 +47,8 @@ RowCopies::RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int
       std::copy_n(state.extra_row(kv_head, position), layout.dim_extra, extra);
     } else {
       const int64_t row = position - state.length();
-      std::copy_n(segment.k + row * segment.kv_stride + int64_t{kv_head} * layout.dim_k, layout.dim_k, k);
-      std::copy_n(segment.v + row * segment.kv_stride + int64_t{kv_head} * layout.dim_v, layout.dim_v, v);
+      std::copy_n(segment.k + row * segment.k_stride + int64_t{kv_head} * layout.dim_k, layout.dim_k, k);
+      std::copy_n(segment.v + row * segment.v_stride + int64_t{kv_head} * layout.dim_v, layout.dim_v, v);
       std::copy_n(segment.extra_of(row, kv_head), layout.dim_extra, extra);
     }
   }

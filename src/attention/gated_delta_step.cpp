@@ -159,8 +159,8 @@ class GatedDelta : public Mechanism {
     for (int64_t i = 0; i < count; ++i) {
       const int64_t row = rows.begin + i, seen = before + i;
       float* extra = segment.extra_of(row, kv_head);
-      const float* key = segment.k + row * segment.kv_stride + kv_head * dim;
-      const float* v = segment.v + row * segment.kv_stride + kv_head * dim_v;
+      const float* key = segment.k + row * segment.k_stride + kv_head * dim;
+      const float* v = segment.v + row * segment.v_stride + kv_head * dim_v;
       k[static_cast<size_t>(i)] = key;
       const float log_decay = extra[dim_v + 1];
       beta[i] = extra[dim_v];

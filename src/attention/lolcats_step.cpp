@@ -139,9 +139,9 @@ class Lolcats : public Mechanism {
     if (!segment.chain) return;  // a tree's nodes never see a sink that is not committed
     const int64_t end = std::min(options_.sinks, state.length() + segment.rows);
     for (int64_t p = state.sinks_held(); p < end; ++p) {
-      const int64_t offset = (p - state.length()) * segment.kv_stride;
-      const float* k_row = segment.k + offset + int64_t{kv_head} * shape_.dim_k;
-      const float* v_row = segment.v + offset + int64_t{kv_head} * shape_.dim_v;
+      const int64_t row = p - state.length();
+      const float* k_row = segment.k + row * segment.k_stride + int64_t{kv_head} * shape_.dim_k;
+      const float* v_row = segment.v + row * segment.v_stride + int64_t{kv_head} * shape_.dim_v;
       for (int d = 0; d < shape_.dim_k; ++d) sinks[d * kPanel + p] = k_row[d];
       std::copy(v_row, v_row + shape_.dim_v, v + p * shape_.dim_v);
     }

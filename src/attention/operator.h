@@ -84,9 +84,9 @@ struct SegmentRows {
   const int32_t* depth;   // [R] rows before mine on my path; position = state->length() + depth
   bool chain;             // parent[r] == r - 1 for all r; of a span, too
   const float* q;         // [R, H, Dk] after rotary, rows q_stride floats apart
-  const float* k;         // [R, Hk, Dk] after rotary, rows kv_stride floats apart
-  const float* v;         // [R, Hk, Dv], rows kv_stride floats apart
-  int64_t q_stride, kv_stride;
+  const float* k;         // [R, Hk, Dk] after rotary, rows k_stride floats apart
+  const float* v;         // [R, Hk, Dv], rows v_stride floats apart
+  int64_t q_stride, k_stride, v_stride;
   float* out;  // [R, H, Dv], rows out_stride floats apart
   int64_t out_stride;
   const float* hidden = nullptr;  // [R, d] what q, k and v were projected from, rows hidden_stride floats apart

@@ -35,15 +35,15 @@ void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, i
   for (int64_t first = begin; first < end; first += kPanel) {
     const int64_t count = std::min<int64_t>(kPanel, end - first);
     float* panel = panels + first * dim;
-    const float* rows = k + first * segment.kv_stride;
+    const float* rows = k + first * segment.k_stride;
     const int64_t fours = dim / 4 * 4, whole_lanes = count / 4 * 4;
     for (int64_t lane = 0; lane < whole_lanes; lane += 4) {
       for (int64_t d = 0; d < fours; d += 4) {
-        transpose_4x4(rows + lane * segment.kv_stride + d, segment.kv_stride, panel + d * kPanel + lane);
+        transpose_4x4(rows + lane * segment.k_stride + d, segment.k_stride, panel + d * kPanel + lane);
       }
     }
     for (int64_t lane = 0; lane < count; ++lane) {
-      const float* row = rows + lane * segment.kv_stride;
+      const float* row = rows + lane * segment.k_stride;
       for (int64_t d = lane < whole_lanes ? fours : 0; d < dim; ++d) panel[d * kPanel + lane] = row[d];
     }
   }
@@ -160,7 +160,7 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
 void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
                                float* out, int64_t stagger) const {
   const int64_t dim = segment_.state->layout().dim_v;
-  weighted_sum(kernels, {&LayerState::v_row, segment_.v + kv_head_ * dim, dim, segment_.kv_stride}, weights,
+  weighted_sum(kernels, {&LayerState::v_row, segment_.v + kv_head_ * dim, dim, segment_.v_stride}, weights,
                weight_stride, queries, out, dim, stagger);
 }
 
@@ -216,7 +216,7 @@ const float* VisibleRows::extra(int64_t position) const {
 void VisibleRows::copy_k(int64_t position, float* out) const {
   if (position < base()) return segment_.state->copy_k_row(kv_head_, position, out);
   const int64_t dim = segment_.state->layout().dim_k;
-  const float* k = segment_.k + row_at(position) * segment_.kv_stride + kv_head_ * dim;
+  const float* k = segment_.k + row_at(position) * segment_.k_stride + kv_head_ * dim;
   std::copy(k, k + dim, out);
 }
 

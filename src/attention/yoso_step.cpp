@@ -65,7 +65,7 @@ class Yoso : public Mechanism {
     make_fresh_panels(segment, kv_head, begin, end, prepared);
     std::vector<float> projected(static_cast<size_t>(options_.hashes * options_.bits));
     for (int64_t row = begin; row < end; ++row) {
-      const float* k = segment.k + row * segment.kv_stride + int64_t{kv_head} * shape_.dim_k;
+      const float* k = segment.k + row * segment.k_stride + int64_t{kv_head} * shape_.dim_k;
       float* extra = segment.extra_of(row, kv_head);
       extra[0] = inverse_norm(kernels, k);
       codes(kernels, kv_head, k, projected.data(), extra + 1);

@@ -16,11 +16,12 @@ constexpr FamilyFiles kFamilies[] = {
     {"gpt2", read_gpt2_config, view_gpt2_tensors},
     {"bert", read_bert_config, view_bert_tensors},
     {"t5", read_t5_config, nullptr},
+    {"flash", read_flash_config, view_flash_tensors},
 };
 
 // "espalier": {"attention": SPEC or one for each layer}: a linearized model that was saved whole.
 void read_attention(const nlohmann::json& json, ModelConfig& config) {
-  config.attention.assign(static_cast<size_t>(config.num_hidden_layers), "softmax");
+  if (config.attention.empty()) config.set_attention("softmax");
   const auto own = json.find("espalier");
   if (own == json.end() || !own->is_object() || !own->contains("attention")) return;
   const nlohmann::json& attention = (*own)["attention"];

@@ -53,14 +53,18 @@ ModelConfig read_model_config(const nlohmann::json& json);
 std::shared_ptr<const TensorSource> view_model_tensors(std::shared_ptr<const TensorSource> tensors,
                                                        const ModelConfig& config);
 
-// Of each family, in <family>_files.cpp; a reader leaves `family` and `attention` alone.
+// Of each family, in <family>_files.cpp; a reader leaves `family` alone, and `attention` where it is softmax.
 ModelConfig read_llama_config(const ConfigJson& json);
 ModelConfig read_gpt2_config(const ConfigJson& json);
 ModelConfig read_bert_config(const ConfigJson& json);
 ModelConfig read_t5_config(const ConfigJson& json);
+ModelConfig read_flash_config(const ConfigJson& json);
 std::shared_ptr<const TensorSource> view_gpt2_tensors(std::shared_ptr<const TensorSource> tensors,
                                                       const ModelConfig& config);
 std::shared_ptr<const TensorSource> view_bert_tensors(std::shared_ptr<const TensorSource> tensors,
                                                       const ModelConfig& config);
+
+std::shared_ptr<const TensorSource> view_flash_tensors(std::shared_ptr<const TensorSource> tensors,
+                                                       const ModelConfig& config);
 
 }  // namespace espalier

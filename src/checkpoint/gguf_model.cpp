@@ -145,6 +145,7 @@ ModelConfig read_config(const GgufFile& file) {
   config.norm_eps = file.number(key("attention.layer_norm_rms_epsilon"), 1e-5);
   config.tie_word_embeddings = !file.tensors().contains("output.weight");
   const int64_t rotary = file.integer(key("rope.dimension_count"), config.head_dim);
+  config.rotary_dim = config.head_dim;
   if (config.num_attention_heads % config.num_key_value_heads != 0 || config.head_dim % 2 != 0) {
     throw CorruptFile(
         error_text(file.name() + ": attention.head_count", "a multiple of head_count_kv, and an even head",

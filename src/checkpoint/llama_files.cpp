@@ -50,6 +50,7 @@ ModelConfig read_llama_config(const ConfigJson& json) {
   config.num_attention_heads = json.size("num_attention_heads", -1, 4096);
   config.num_key_value_heads = json.size("num_key_value_heads", config.num_attention_heads, 4096);
   config.head_dim = json.size("head_dim", config.hidden_size / config.num_attention_heads, 4096);
+  config.rotary_dim = config.head_dim;
   config.max_position_embeddings = json.size("max_position_embeddings", 2048, int64_t{1} << 32);
   read_rope(json, config);
   config.norm_eps = json.number("rms_norm_eps", 1e-6);

@@ -25,14 +25,16 @@ struct RopeScaling {
 
 // The shape of a model; the field names follow Hugging Face's config.json for LLaMA.
 struct ModelConfig {
-  std::string family;               // "llama", "gpt2", "bert", "t5"
+  std::string family;               // "llama", "gpt2", "bert", "t5", "flash"
   int64_t vocab_size = 0;           // V
   int64_t hidden_size = 0;          // d
   int64_t intermediate_size = 0;    // MLP
   int64_t num_hidden_layers = 0;    // L
   int64_t num_attention_heads = 0;  // H
   int64_t num_key_value_heads = 0;  // Hk
-  int64_t head_dim = 0;             // D
+  int64_t head_dim = 0;             // D, of q and k
+  int64_t value_dim = 0;            // of v; 0: D, see dim_v()
+  int64_t rotary_dim = 0;           // how many of a head's first dimensions are rotated; 0: no rotary positions
   int64_t max_position_embeddings = 0;
   double rope_theta = 10000.0;
   RopeScaling rope_scaling;
@@ -43,10 +45,13 @@ struct ModelConfig {
   int32_t decoder_start = 0;  // the token that its texts begin with
   // T5's bias by distance, instead of positions; 0 buckets: none.
   int64_t relative_bias_buckets = 0, relative_bias_reach = 0;
+  double relative_bias_scale = 1.0;
+  bool scale_norm = false;         // FLASH's norm by one number
+  bool token_shift = false;        // FLASH's shift of half the channels by a token
   double attention_scale = 0;      // of q.k; 0: 1 / sqrt(D)
   double logit_scale = 1.0;        // of the states that logits are taken from
   bool gated_mlp = false;          // where a family has both kinds
-  bool learned_positions = false;  // a table of max_position_embeddings rows instead of rotary ones
+  bool learned_positions = false;  // a table of max_position_embeddings rows
   double norm_eps = 1e-5;
   Activation activation = Activation::kSilu;
   bool attention_bias = false, mlp_bias = false;
@@ -57,6 +62,7 @@ struct ModelConfig {
   // value.
   bool attention_trained = false;
 
+  int64_t dim_v() const { return value_dim > 0 ? value_dim : head_dim; }
   // The same untrained attention in every layer.
   void set_attention(const std::string& spec) {
     attention.assign(static_cast<size_t>(num_hidden_layers), spec);

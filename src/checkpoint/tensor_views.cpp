@@ -12,6 +12,18 @@ TensorViews::TensorViews(std::shared_ptr<const TensorSource> base, const std::ma
     const TensorInfo* stored = base_->find(view.stored);
     if (!stored) continue;
     TensorInfo info = *stored;
+    if (!view.order.empty()) {
+      const int64_t elements = info.elements();
+      info.shape = view.shape;
+      if (elements % view.pieces != 0 ||
+          info.elements() != elements / view.pieces * static_cast<int64_t>(view.order.size())) {
+        throw CorruptFile(error_text(base_->where() + ": tensor " + view.stored,
+                                     std::to_string(view.pieces) + " pieces of a size", std::to_string(elements)));
+      }
+      entries_[name] = {view, info};
+      viewed_[view.stored] = 1;
+      continue;
+    }
     if (view.transposed && info.shape.size() == 2) std::swap(info.shape[0], info.shape[1]);
     if ((view.transposed && info.shape.size() != 2) || info.shape.empty() || info.shape[0] % view.parts != 0) {
       throw CorruptFile(error_text(base_->where() + ": tensor " + view.stored,
@@ -45,6 +57,13 @@ void TensorViews::read(std::string_view name, float* out) const {
   const auto entry = entries_.find(name);
   if (entry == entries_.end()) return base_->read(name, out);
   const TensorView& view = entry->second.view;
+  if (!view.order.empty()) {
+    std::vector<float> all(static_cast<size_t>(base_->find(view.stored)->elements()));
+    base_->read(view.stored, all.data());
+    const int64_t piece = static_cast<int64_t>(all.size()) / view.pieces;
+    for (const int64_t index : view.order) out = std::copy_n(all.data() + index * piece, piece, out);
+    return;
+  }
   const int64_t own = entry->second.info.elements(), outputs = entry->second.info.shape[0];
   std::vector<float> all(static_cast<size_t>(own * view.parts));
   base_->read(view.stored, all.data());

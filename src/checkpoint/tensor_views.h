@@ -14,6 +14,9 @@ struct TensorView {
   std::string stored;  // its name in the file
   bool transposed = false;
   int64_t part = 0, parts = 1;  // which of how many equal parts, cut along the outermost extent after transposing
+  // Or, where there is an order: of so many equal pieces these, as a tensor of this shape.
+  int64_t pieces = 0;
+  std::vector<int64_t> order = {}, shape = {};
 };
 
 class TensorViews : public TensorSource {

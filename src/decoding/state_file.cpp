@@ -125,6 +125,7 @@ std::string serialize_state(const SavedState& saved, const StateBinding& binding
     append_number(out, bytes.size());
     out += bytes;
   }
+  for (const RowTail& tail : saved.state.tails) tail.serialize(out);
   return out + sha256(as_bytes(out));
 }
 
@@ -161,7 +162,12 @@ SavedState parse_state(std::string_view bytes, const StateBinding& binding, cons
     reader.refuse("state length", "at most " + std::to_string(saved.tokens.size()) + " tokens",
                   std::to_string(saved.state.length()));
   }
-  if (!reader.empty()) reader.refuse("end", "nothing after the layers", "more bytes");
+  for (const TailShape& shape : model.tails()) {
+    const std::string field = "last rows of layer " + std::to_string(shape.layer);
+    std::string_view tail = reader.take(static_cast<uint64_t>(RowTail(shape).bytes()), field);
+    saved.state.tails.push_back(RowTail::deserialize(shape, tail, where + ": " + field));
+  }
+  if (!reader.empty()) reader.refuse("end", "nothing more", "more bytes");
   return saved;
 }
 

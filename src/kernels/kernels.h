@@ -99,6 +99,8 @@ struct Kernels {
   float (*dot)(const float* x, const float* y, int64_t n);
   // y = x * factor
   void (*scale)(const float* x, float factor, int64_t n, float* y);
+  // y = fma(a, b, y)
+  void (*add_product)(const float* a, const float* b, int64_t n, float* y);
   // y = fma(x, factor, y)
   void (*add_scaled)(const float* x, float factor, int64_t n, float* y);
   // log(sum(exp(x))) with the maximum taken out, sum and exp in double, 16 virtual lanes.

@@ -205,6 +205,15 @@ void scale_row(const float* x, float factor, int64_t n, float* y) {
   map_row(x, n, y, [&](const V16& a) HWY_ATTR { return mul(a, f); });
 }
 
+void add_product(const float* a, const float* b, int64_t n, float* y) {
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) store(fma(load(a + i), load(b + i), load(y + i)), y + i);
+  if (i < n) {
+    const V16 sum = fma(load_tail(a + i, n - i, 0.0f), load_tail(b + i, n - i, 0.0f), load_tail(y + i, n - i, 0.0f));
+    store_tail(sum, y + i, n - i);
+  }
+}
+
 void add_scaled(const float* x, float factor, int64_t n, float* y) {
   const V16 f = broadcast(factor);
   map_rows(x, y, n, y, [&](const V16& a, const V16& b) HWY_ATTR { return fma(a, f, b); });
@@ -239,6 +248,7 @@ void fill_rows_table(Kernels& kernels) {
   kernels.max = max_row;
   kernels.dot = dot;
   kernels.scale = scale_row;
+  kernels.add_product = add_product;
   kernels.add_scaled = add_scaled;
   kernels.log_sum_exp = log_sum_exp;
 }

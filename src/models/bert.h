@@ -143,7 +143,7 @@ struct Bert {
 
   // What attend() takes: the rows, q, k and v, [R, d] each.
   template <class Context>
-  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig&,
+  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig&, int64_t,
                                                              const BertLayer<Context>& layer,
                                                              const typename Context::Tensor& x) {
     const auto [q, k, v] = context.project(x, std::array{&layer.q, &layer.k, &layer.v});

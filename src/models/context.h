@@ -5,9 +5,13 @@
 //   add_positions(Tensor, Matrix)       + the table's row of each row's position
 //   add_token_types(Tensor, Matrix)     + the table's row of each row's token type
 //   rms_norm(Tensor, Vector, eps), layer_norm(Tensor, weight, bias, eps)
+//   scale_norm(Tensor, Vector [1], eps) factor * x / max(|x| / sqrt(d), eps)
+//   add_sinusoids(Tensor, Vector [1])   + factor * [sin(p f_i) …, cos(p f_i) …], f_i = 10000^(-2i / d), p the position
+//   shift_tokens(layer, Tensor)         the first half of the channels from the row before, zero before the text
+//   scale_shift(Tensor, Vector, Vector) [R, n] -> [R, m n]: x * scale + shift for each of m parts of scale and shift
 //   project(Tensor, {Matrix…})          [R, in] -> one [R, out] for each matrix, in one pass over the rows
-//   rotate(Tensor, heads, head_dim)     rotary embedding, halves layout, at the rows' positions
-//   attend(layer, h, q, k, v)           h, of which q, k, v were made: [R, H*D], by the layer's mechanism
+//   rotate(Tensor, heads, head_dim)     rotary embedding, halves layout, of config.rotary_dim dimensions
+//   attend(layer, h, q, k, v)           h, of which q, k, v were made: [R, H*Dv], by the layer's mechanism
 //   attend(…, bias)                     the same with a relative bias, Vector [H * (2 reach + 1)]
 //   attend_source(layer, q, k, v)       [R, H*D], over a source's keys and values, made by matrices k and v
 //   scale(Tensor, factor)
@@ -29,6 +33,7 @@
 #include <string>
 #include <vector>
 
+#include "attention/row_tail.h"
 #include "checkpoint/model_files.h"
 
 namespace espalier {
@@ -40,6 +45,11 @@ enum class Output {
   kPooled,  // [d] what the pooler makes of it
   kLabels,  // [labels] of a classification head
 };
+
+// How many channels a token shift takes from the row before.
+inline int64_t shifted_channels(int64_t d) {
+  return (d + 1) / 2;
+}
 
 // A linear layer of a model's layer: name.weight [outputs, inputs] and, if it has one, name.bias.
 struct LinearLayer {

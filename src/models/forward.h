@@ -1,9 +1,12 @@
 // The forward of all families: embedding, layers of attention and MLP beside a residual stream, final norm, head. A
 // family says what each part is:
-//   embed(context, config, weights, tokens), projections(context, config, layer, x): what attend() takes, mlp(context,
-//   config, layer, x), final_norm(context, config, weights, x); Weights have `embed`, `layers` and an optional `head`,
-//   a layer the output projection `o` and, with a relative bias, `bias`.
+//   embed(context, config, weights, tokens), projections(context, config, index, layer, x): what attend() takes,
+//   mlp(context, config, layer, x), final_norm(context, config, weights, x); Weights have `embed`, `layers` and an
+//   optional `head`, a layer the output projection `o` and, with a relative bias, `bias`.
 // and, where it differs:
+//   no mlp()                                            layers of attention alone
+//   tail(config, index)                                 what a layer keeps of the rows before (TailSite::kInput)
+//   gated(context, layer, h, attended)                  between attention and output projection
 //   norm_after(context, config, layer, part, x)         after each residual sum (post-norm)
 //   cross(context, config, layer, index, x)             attention over a source, between the two parts
 //   output(context, config, weights, hidden, what)      instead of a linear head
@@ -25,12 +28,16 @@ const typename Context::Matrix& head_of(const Weights& weights) {
 template <class Family, class Context, class Layer>
 typename Context::Tensor attention_part(Context& context, const ModelConfig& config, const Layer& layer, int64_t index,
                                         const typename Context::Tensor& x) {
-  const auto [h, q, k, v] = Family::projections(context, config, layer, x);
-  if constexpr (requires { layer.bias; }) {
-    return context.project(context.attend(index, h, q, k, v, &layer.bias), std::array{&layer.o})[0];
-  } else {
-    return context.project(context.attend(index, h, q, k, v), std::array{&layer.o})[0];
-  }
+  const auto [h, q, k, v] = Family::projections(context, config, index, layer, x);
+  auto mixed = [&] {
+    if constexpr (requires { layer.bias; }) {
+      return context.attend(index, h, q, k, v, &layer.bias);
+    } else {
+      return context.attend(index, h, q, k, v);
+    }
+  }();
+  if constexpr (requires { Family::gated(context, layer, h, mixed); }) mixed = Family::gated(context, layer, h, mixed);
+  return context.project(mixed, std::array{&layer.o})[0];
 }
 
 // The residual stream after a part of a layer, [R, d].
@@ -45,6 +52,20 @@ typename Context::Tensor add_part(Context& context, const ModelConfig& config, c
   }
 }
 
+// What a layer gives, [R, d], of its input and its attention_part().
+template <class Family, class Context, class Layer>
+typename Context::Tensor rest_of_layer(Context& context, const ModelConfig& config, const Layer& layer, int64_t index,
+                                       const typename Context::Tensor& x, const typename Context::Tensor& attention) {
+  auto y = add_part<Family>(context, config, layer, Part::kAttention, x, attention);
+  if constexpr (requires { Family::cross(context, config, layer, index, y); }) {
+    y = context.add(y, Family::cross(context, config, layer, index, y));
+  }
+  if constexpr (requires { Family::mlp(context, config, layer, y); }) {
+    y = add_part<Family>(context, config, layer, Part::kMlp, y, Family::mlp(context, config, layer, y));
+  }
+  return y;
+}
+
 // What the final norm leaves of the wanted rows, [rows, d].
 template <class Family, class Context>
 typename Context::Tensor forward_hidden(Context& context, const ModelConfig& config,
@@ -54,12 +75,9 @@ typename Context::Tensor forward_hidden(Context& context, const ModelConfig& con
   for (size_t l = 0; l < weights.layers.size(); ++l) {
     const auto& layer = weights.layers[l];
     x = context.layer(x, [&](const auto& input) {
-      const auto attention = attention_part<Family>(context, config, layer, static_cast<int64_t>(l), input);
-      auto y = add_part<Family>(context, config, layer, Part::kAttention, input, attention);
-      if constexpr (requires { Family::cross(context, config, layer, int64_t{}, y); }) {
-        y = context.add(y, Family::cross(context, config, layer, static_cast<int64_t>(l), y));
-      }
-      return add_part<Family>(context, config, layer, Part::kMlp, y, Family::mlp(context, config, layer, y));
+      const auto index = static_cast<int64_t>(l);
+      return rest_of_layer<Family>(context, config, layer, index, input,
+                                   attention_part<Family>(context, config, layer, index, input));
     });
   }
   return Family::final_norm(context, config, weights, context.output_rows(x));

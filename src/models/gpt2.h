@@ -79,7 +79,7 @@ struct Gpt2 {
 
   // What attend() takes: the normed rows, q, k and v, [R, d] each.
   template <class Context>
-  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig& config,
+  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig& config, int64_t,
                                                              const Gpt2Layer<Context>& layer,
                                                              const typename Context::Tensor& x) {
     const auto h = context.layer_norm(x, layer.norm_1, layer.norm_1_bias, config.norm_eps);

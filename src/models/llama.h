@@ -78,7 +78,7 @@ struct Llama {
 
   // What attend() takes: the normed rows [R, d], q [R, H*D], k and v [R, Hk*D].
   template <class Context>
-  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig& config,
+  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig& config, int64_t,
                                                              const LlamaLayer<Context>& layer,
                                                              const typename Context::Tensor& x) {
     const auto h = context.rms_norm(x, layer.attention_norm, config.norm_eps);

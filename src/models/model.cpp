@@ -12,6 +12,7 @@ namespace espalier {
 int64_t SequenceState::bytes() const {
   int64_t total = 0;
   for (const LayerState& layer : layers) total += layer.bytes();
+  for (const RowTail& tail : tails) total += tail.bytes();
   for (size_t l = 0; source && l < source->layers.size(); ++l) total += source->layers[l].bytes();
   return total;
 }
@@ -32,6 +33,7 @@ void Model::step(std::span<const Segment> segments, Workspace& workspace, StepOu
 SequenceState Model::new_state() const {
   SequenceState state;
   for (const auto& mechanism : mechanisms()) state.layers.emplace_back(mechanism->layout());
+  for (const TailShape& shape : tails()) state.tails.emplace_back(shape);
   return state;
 }
 
@@ -73,7 +75,7 @@ void Model::commit(SequenceState& state, const Pending& pending, std::span<const
     previous = row;
   }
   ESPALIER_CHECK(state.layers.size() == pending.k.size() && pending.k.size() == pending.v.size() &&
-                 pending.k.size() == pending.extra.size());
+                 pending.k.size() == pending.extra.size() && state.tails.size() == pending.tails.size());
   // Reserving is all that can fail, so either every layer takes the path or none does.
   for (LayerState& layer : state.layers) layer.reserve(static_cast<int64_t>(path.size()));
   const FloatEnvironment environment;
@@ -85,6 +87,11 @@ void Model::commit(SequenceState& state, const Pending& pending, std::span<const
       state.layers[l].append(kernels(), *mechanisms()[l], pending.k[l].data() + row * k_size,
                              pending.v[l].data() + row * v_size, pending.extra[l].data() + row * extra_size);
     }
+  }
+  for (size_t i = 0; i < state.tails.size(); ++i) {
+    RowTail& tail = state.tails[i];
+    const auto kept = std::min(path.size(), static_cast<size_t>(tail.shape().rows));
+    for (const int32_t row : path.last(kept)) tail.append(pending.tails[i].data() + row * tail.shape().width);
   }
 }
 

@@ -31,6 +31,7 @@ struct SourceState {
 // Everything that a sequence's past means to the model. Copy it to fork.
 struct SequenceState {
   std::vector<LayerState> layers;
+  std::vector<RowTail> tails;                 // of Model::tails(), in their order
   std::shared_ptr<const SourceState> source;  // of an encoder-decoder; shared by forks
 
   int64_t length() const { return layers.empty() ? 0 : layers[0].length(); }
@@ -54,6 +55,7 @@ struct Pending {
   std::vector<int32_t> parents;           // [R]
   std::vector<std::vector<float>> k, v;   // per layer [R, Hk, Dk], [R, Hk, Dv]
   std::vector<std::vector<float>> extra;  // per layer [R, Hk, dim_extra]
+  std::vector<std::vector<float>> tails;  // per tail [R, width]
 };
 
 struct StepOutput {
@@ -90,6 +92,8 @@ class Model {
   virtual const ModelConfig& config() const = 0;
   virtual const Kernels& kernels() const = 0;
   virtual const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const = 0;  // per layer
+  // Rows that layers look back on beside their attention, by layer.
+  virtual const std::vector<TailShape>& tails() const = 0;
   virtual bool gives(Output what) const = 0;
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t parameters() const = 0;

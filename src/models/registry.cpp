@@ -5,6 +5,7 @@
 #include "core/error.h"
 #include "models/bert.h"
 #include "models/encoder_decoder.h"
+#include "models/flash.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
 #include "models/step_model.h"
@@ -14,10 +15,8 @@ namespace espalier {
 namespace {
 
 constexpr ModelFamily kFamilies[] = {
-    {"llama", load_step_model<Llama>},
-    {"gpt2", load_step_model<Gpt2>},
-    {"bert", load_step_model<Bert>},
-    {"t5", load_encoder_decoder<T5>},
+    {"llama", load_step_model<Llama>}, {"gpt2", load_step_model<Gpt2>},   {"bert", load_step_model<Bert>},
+    {"t5", load_encoder_decoder<T5>},  {"flash", load_step_model<Flash>},
 };
 
 }  // namespace

@@ -29,7 +29,8 @@ std::vector<float> spread_relative_bias(const std::vector<float>& values, const 
   for (int64_t head = 0; head < heads; ++head) {
     for (int64_t distance = -reach; distance <= reach; ++distance) {
       const int64_t bucket = relative_bucket(distance, config.bidirectional, config.relative_bias_buckets, reach);
-      spread.push_back(values[static_cast<size_t>(bucket * heads + head)]);
+      spread.push_back(values[static_cast<size_t>(bucket * heads + head)] *
+                       static_cast<float>(config.relative_bias_scale));
     }
   }
   return spread;

@@ -14,7 +14,8 @@ namespace espalier {
 // to `reach`.
 int64_t relative_bucket(int64_t distance, bool bidirectional, int64_t buckets, int64_t reach);
 
-// values [buckets, H] -> [H, 2 reach + 1] of the distances -reach … reach, reach = config.relative_bias_reach.
+// values [buckets, H] -> [H, 2 reach + 1] of the distances -reach … reach, reach = config.relative_bias_reach, times
+// config.relative_bias_scale.
 std::vector<float> spread_relative_bias(const std::vector<float>& values, const ModelConfig& config);
 
 }  // namespace espalier

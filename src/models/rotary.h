@@ -7,7 +7,10 @@
 
 namespace espalier {
 
-// [head_dim / 2] radians per position, stretched as config.rope_scaling says.
+// [rotary_dim / 2] radians per position, stretched as config.rope_scaling says.
 std::vector<double> rotary_frequencies(const ModelConfig& config);
+
+// [d / 2] radians per position of sinusoids (Vaswani et al. 2017).
+std::vector<double> sinusoid_frequencies(int64_t d);
 
 }  // namespace espalier

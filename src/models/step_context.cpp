@@ -18,8 +18,8 @@ StepContext::StepContext(const Kernels& kernels, Workspace& workspace,
       config_(config),
       rows_(rows),
       pending_(pending) {
-  if (config.learned_positions || config.relative_bias_buckets > 0) return;
-  const int64_t half = config.head_dim / 2;
+  if (config.rotary_dim == 0) return;
+  const int64_t half = config.rotary_dim / 2;
   const int64_t count = static_cast<int64_t>(rows.positions.size());
   cosine_ = workspace.arena.floats(count * half);
   sine_ = workspace.arena.floats(count * half);
@@ -110,11 +110,82 @@ void StepContext::project(const Rows& x, std::span<const StepMatrix* const> laye
   }
 }
 
+Rows StepContext::scale_norm(const Rows& x, const std::vector<float>& factor, double eps) {
+  Rows y = allocate(x.rows, x.columns);
+  const auto d = static_cast<double>(x.columns);
+  each_row(x.rows, x.columns, [&](int64_t r) {
+    const double root = std::sqrt(static_cast<double>(kernels_.dot(x.row(r), x.row(r), x.columns)) / d);
+    kernels_.scale(x.row(r), static_cast<float>(factor[0] / std::max(root, eps)), x.columns, y.row(r));
+  });
+  return y;
+}
+
+Rows StepContext::add_sinusoids(const Rows& x, const std::vector<float>& factor) {
+  const std::vector<double> frequency = sinusoid_frequencies(x.columns);
+  const int64_t half = x.columns / 2;
+  Rows y = allocate(x.rows, x.columns);
+  each_row(x.rows, x.columns * 16, [&](int64_t r) {
+    for (int64_t i = 0; i < half; ++i) {
+      const double angle =
+          static_cast<double>(rows_.positions[static_cast<size_t>(r)]) * frequency[static_cast<size_t>(i)];
+      y.row(r)[i] = factor[0] * static_cast<float>(std::sin(angle));
+      y.row(r)[half + i] = factor[0] * static_cast<float>(std::cos(angle));
+    }
+    kernels_.add(x.row(r), y.row(r), x.columns, y.row(r));
+  });
+  return y;
+}
+
+Rows StepContext::scale_shift(const Rows& x, const std::vector<float>& scale, const std::vector<float>& shift) {
+  Rows y = allocate(x.rows, static_cast<int64_t>(scale.size()));
+  each_row(x.rows, y.columns, [&](int64_t r) {
+    std::copy(shift.begin(), shift.end(), y.row(r));
+    for (int64_t first = 0; first < y.columns; first += x.columns) {
+      kernels_.add_product(x.row(r), scale.data() + first, x.columns, y.row(r) + first);
+    }
+  });
+  return y;
+}
+
+template <class Body>
+void StepContext::each_row_with_tail(int64_t layer, TailSite site, const Rows& x, Body&& body) {
+  for (size_t s = 0; s < rows_.segments.size(); ++s) {
+    const std::vector<RowTail>& tails = rows_.segments[s].state->tails;
+    const auto tail = std::find_if(tails.begin(), tails.end(), [&](const RowTail& own) {
+      return own.shape().layer == layer && own.shape().site == site;
+    });
+    const int64_t width = tail->shape().width, first = rows_.first_row[s];
+    const int64_t count = static_cast<int64_t>(rows_.segments[s].tokens.size());
+    if (!config_.bidirectional) {  // a span is not committed
+      std::vector<float>& kept = pending_[s].tails[static_cast<size_t>(tail - tails.begin())];
+      kept.resize(static_cast<size_t>(count * width));
+      for (int64_t r = 0; r < count; ++r) std::copy_n(x.row(first + r), width, kept.data() + r * width);
+    }
+    each_row(count, x.columns, [&](int64_t r) {
+      body(first + r, [&](int64_t back) {
+        int64_t node = r;
+        for (; back > 0 && node >= 0; --back) node = rows_.parents[static_cast<size_t>(first + node)];
+        return node >= 0 ? x.row(first + node) : tail->row(back + 1);
+      });
+    });
+  }
+}
+
+Rows StepContext::shift_tokens(int64_t layer, const Rows& x) {
+  const int64_t shifted = shifted_channels(x.columns);
+  Rows y = allocate(x.rows, x.columns);
+  each_row_with_tail(layer, TailSite::kInput, x, [&](int64_t r, const auto& before) {
+    std::copy_n(before(1), shifted, y.row(r));
+    std::copy_n(x.row(r) + shifted, x.columns - shifted, y.row(r) + shifted);
+  });
+  return y;
+}
+
 Rows StepContext::rotate(const Rows& x, int64_t heads, int64_t head_dim) {
-  const int64_t half = head_dim / 2;
+  const int64_t half = config_.rotary_dim / 2;
   each_row(x.rows, x.columns, [&](int64_t r) {
     for (int64_t h = 0; h < heads; ++h) {
-      kernels_.rotate(x.row(r) + h * head_dim, cosine_ + r * half, sine_ + r * half, head_dim);
+      kernels_.rotate(x.row(r) + h * head_dim, cosine_ + r * half, sine_ + r * half, 2 * half);
     }
   });
   return x;
@@ -122,7 +193,7 @@ Rows StepContext::rotate(const Rows& x, int64_t heads, int64_t head_dim) {
 
 Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
                          const std::vector<float>* bias) {
-  Rows out = allocate(q.rows, config_.num_attention_heads * config_.head_dim);
+  Rows out = allocate(q.rows, config_.num_attention_heads * config_.dim_v());
   std::vector<SegmentRows> segments;
   for (size_t s = 0; s < rows_.segments.size(); ++s) {
     const int64_t first = rows_.first_row[s];
@@ -138,7 +209,8 @@ Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const
                         .k = k.row(first),
                         .v = v.row(first),
                         .q_stride = q.columns,
-                        .kv_stride = k.columns,
+                        .k_stride = k.columns,
+                        .v_stride = v.columns,
                         .out = out.row(first),
                         .out_stride = out.columns,
                         .hidden = hidden.row(first),
@@ -169,7 +241,8 @@ Rows StepContext::attend_source(int64_t layer, const Rows& q) {
                         .k = q.row(first),  // not read: the rows bring no keys
                         .v = q.row(first),
                         .q_stride = q.columns,
-                        .kv_stride = 0,
+                        .k_stride = 0,
+                        .v_stride = 0,
                         .out = out.row(first),
                         .out_stride = out.columns,
                         .span = true,

@@ -54,6 +54,10 @@ class StepContext {
     project(x, std::span<const StepMatrix* const>(layers), std::span<const Rows>(results));
     return results;
   }
+  Rows scale_norm(const Rows& x, const std::vector<float>& factor, double eps);
+  Rows add_sinusoids(const Rows& x, const std::vector<float>& factor);
+  Rows scale_shift(const Rows& x, const std::vector<float>& scale, const std::vector<float>& shift);
+  Rows shift_tokens(int64_t layer, const Rows& x);
   Rows rotate(const Rows& x, int64_t heads, int64_t head_dim);
   Rows attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
               const std::vector<float>* bias = nullptr);
@@ -90,6 +94,10 @@ class StepContext {
   template <class Index>
   Rows add_table_rows(const Rows& x, const StepMatrix& table, const std::vector<Index>& index);
   static void copy(const Rows& from, Rows& to);
+  // The first `width` numbers of each row are kept in the layer's tail; calls body(r, before) for all rows, where
+  // before(n) [width] is the row n before it on its path.
+  template <class Body>
+  void each_row_with_tail(int64_t layer, TailSite site, const Rows& x, Body&& body);
   template <class Body>
   void each_row(int64_t rows, int64_t floats_per_row, Body&& body);
 

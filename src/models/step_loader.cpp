@@ -31,7 +31,7 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
   return {.heads = static_cast<int>(config.num_attention_heads),
           .heads_kv = static_cast<int>(config.num_key_value_heads),
           .dim_k = static_cast<int>(config.head_dim),
-          .dim_v = static_cast<int>(config.head_dim),
+          .dim_v = static_cast<int>(config.dim_v()),
           .hidden = static_cast<int>(config.hidden_size),
           .layer = static_cast<int>(layer),
           .layers = static_cast<int>(config.num_hidden_layers),
@@ -40,6 +40,17 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
 
 std::string parameter_name(const ParameterInfo& parameter, int64_t layer) {
   return "model.layers." + std::to_string(layer) + ".self_attn." + parameter.name;
+}
+
+std::vector<std::vector<float>> mechanism_parameters(const ModelConfig& config, const TensorSource& tensors,
+                                                     int64_t layer, const Mechanism& mechanism) {
+  std::vector<std::vector<float>> values;
+  for (const ParameterInfo& parameter : mechanism.parameters()) {
+    const std::string name = parameter_name(parameter, layer);
+    const bool stored = config.attention_trained || tensors.find(name);
+    values.push_back(stored ? tensors.read_checked(name, parameter.shape) : initial_values(parameter, layer));
+  }
+  return values;
 }
 
 std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors,
@@ -60,13 +71,7 @@ std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& confi
       throw NotSupported(error_text("layer " + std::to_string(l) + ": " + config.attention[l],
                                     "an attention that takes a relative bias", "one that does not", "softmax"));
     }
-    std::vector<std::vector<float>> values;
-    for (const ParameterInfo& parameter : mechanism->parameters()) {
-      const std::string name = parameter_name(parameter, l);
-      const bool stored = config.attention_trained || tensors.find(name);
-      values.push_back(stored ? tensors.read_checked(name, parameter.shape) : initial_values(parameter, l));
-    }
-    mechanism->load(values);
+    mechanism->load(mechanism_parameters(config, tensors, l, *mechanism));
     mechanisms.push_back(std::move(mechanism));
   }
   return mechanisms;

@@ -42,6 +42,9 @@ class StepLoader {
 std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors,
                                                         const std::vector<MechanismEntry>& more = {});
 
+// The parameters of a layer's mechanism, as parameters() lists them.
+std::vector<std::vector<float>> mechanism_parameters(const ModelConfig& config, const TensorSource& tensors,
+                                                     int64_t layer, const Mechanism& mechanism);
 // What a layer's mechanism is told of it.
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer);
 // The name that a checkpoint stores a layer's parameter under.

@@ -22,6 +22,11 @@ class StepModel : public Model {
       : config_(files.config), kernels_(options.kernels ? *options.kernels : best_kernels()) {
     if (!options.attention.empty()) config_.set_attention(options.attention);
     mechanisms_ = load_mechanisms(config_, *files.tensors, options.more_mechanisms);
+    for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
+      if constexpr (requires { Family::tail(config_, l); }) {
+        if (const auto tail = Family::tail(config_, l)) tails_.push_back(*tail);
+      }
+    }
     StepLoader loader(*files.tensors, options.weights);
     weights_ = Family::template load<StepContext>(loader, config_);
     weight_bytes_ = loader.bytes();
@@ -31,6 +36,7 @@ class StepModel : public Model {
   const ModelConfig& config() const override { return config_; }
   const Kernels& kernels() const override { return kernels_; }
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
+  const std::vector<TailShape>& tails() const override { return tails_; }
   bool gives(Output what) const override {
     if constexpr (requires { Family::gives(weights_, what); }) {
       return Family::gives(weights_, what);
@@ -60,6 +66,7 @@ class StepModel : public Model {
   ModelConfig config_;
   const Kernels& kernels_;
   std::vector<std::unique_ptr<Mechanism>> mechanisms_;
+  std::vector<TailShape> tails_;
   typename Family::template Weights<StepContext> weights_;
   int64_t weight_bytes_ = 0, parameters_ = 0;
 };

@@ -96,6 +96,7 @@ StepRows gather_rows(const Model& model, std::span<const Segment> segments, Step
     pending.k.resize(model.mechanisms().size());
     pending.v.resize(model.mechanisms().size());
     pending.extra.resize(model.mechanisms().size());
+    pending.tails.resize(model.tails().size());
   }
   output.first_row = rows.first_row;
   output.rows.assign(rows.tokens.size(), nullptr);

@@ -117,7 +117,7 @@ struct T5Stack {
 
   // What attend() takes: the normed rows [R, d], q, k and v [R, H*D].
   template <class Context>
-  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig& config,
+  static std::array<typename Context::Tensor, 4> projections(Context& context, const ModelConfig& config, int64_t,
                                                              const T5Layer<Context>& layer,
                                                              const typename Context::Tensor& x) {
     const auto h = context.rms_norm(x, layer.attention_norm, config.norm_eps);

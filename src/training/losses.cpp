@@ -25,8 +25,7 @@ void along_teacher(const Student& model, const at::Tensor& tokens, Body&& body) 
   for (int64_t l = 0; l < teacher.layers(); ++l) {
     const at::Tensor y = teacher.attention(context, l, x);
     body(l, x, y);
-    x = x + y;
-    x = x + teacher.mlp(context, l, x);
+    x = teacher.rest(context, l, x, y);
   }
 }
 
@@ -84,16 +83,16 @@ double distill_backward(Student& model, const at::Tensor& tokens, DistillLoss lo
   double total = 0.0;
   {
     const at::NoGradGuard no_grad;
-    const at::Tensor& head = model.student().head();
+    const TrainMatrix& head = model.student().head();
     const int64_t length = tokens.size(1), rows = detached.size(0);
     // With cross-entropy the last position of a row has no next token.
     const int64_t scored = loss == DistillLoss::kKl ? rows : rows - tokens.size(0);
     for (int64_t begin = 0; begin < rows; begin += kLogitRows) {
       const int64_t count = std::min(kLogitRows, rows - begin);
-      at::Tensor log_p = at::linear(detached.narrow(0, begin, count), head).log_softmax(-1);
+      at::Tensor log_p = at::linear(detached.narrow(0, begin, count), head.weight, head.bias).log_softmax(-1);
       at::Tensor difference;
       if (loss == DistillLoss::kKl) {
-        const at::Tensor log_t = at::linear(expected.narrow(0, begin, count), head).log_softmax(-1);
+        const at::Tensor log_t = at::linear(expected.narrow(0, begin, count), head.weight, head.bias).log_softmax(-1);
         const at::Tensor p_t = log_t.exp();
         total += (p_t * (log_t - log_p)).sum().item<double>();
         difference = log_p.exp_().sub_(p_t);
@@ -107,7 +106,7 @@ double distill_backward(Student& model, const at::Tensor& tokens, DistillLoss lo
         difference.scatter_add_(1, next.unsqueeze(1), at::full({count, 1}, -1.0f));
         difference.mul_(valid);
       }
-      gradient.narrow(0, begin, count).copy_(at::matmul(difference, head).div_(static_cast<double>(scored)));
+      gradient.narrow(0, begin, count).copy_(at::matmul(difference, head.weight).div_(static_cast<double>(scored)));
     }
     total /= static_cast<double>(scored);
   }
@@ -130,7 +129,8 @@ HeldOutLoss held_out_loss(const Student& model, bool student, const at::Tensor& 
     const int64_t scored = tokens.size(1) - 1;
     for (int64_t begin = 0; begin < scored; begin += kLogitRows) {
       const int64_t count = std::min(kLogitRows, scored - begin);
-      const at::Tensor log_p = at::linear(hidden.narrow(0, begin, count), weights.head()).log_softmax(-1);
+      const at::Tensor log_p =
+          at::linear(hidden.narrow(0, begin, count), weights.head().weight, weights.head().bias).log_softmax(-1);
       const at::Tensor next = tokens.reshape(-1).narrow(0, begin + 1, count).unsqueeze(1);
       result.nll -= log_p.gather(1, next).sum().item<double>();
     }

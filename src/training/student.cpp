@@ -10,26 +10,46 @@
 #include "models/step_loader.h"
 
 namespace espalier {
+namespace {
+
+at::Tensor tensor_of(const std::vector<float>& values, const std::vector<int64_t>& shape) {
+  return at::from_blob(const_cast<float*>(values.data()), shape, at::kFloat).clone();
+}
+
+// The attention that the files' layer has: the teacher's.
+TrainAttention stored_attention(const ModelFiles& files, int64_t layer) {
+  const AttentionShape shape = attention_shape(files.config, layer);
+  const AttentionSpec spec = AttentionSpec::parse(files.config.attention[static_cast<size_t>(layer)]);
+  const auto mechanism = make_mechanism(spec, shape);
+  TrainAttention attention{make_train_mechanism(spec, shape), {}};
+  const auto values = mechanism_parameters(files.config, *files.tensors, layer, *mechanism);
+  for (const ParameterInfo& info : mechanism->parameters()) {
+    attention.parameters.push_back(tensor_of(values[attention.parameters.size()], info.shape));
+  }
+  return attention;
+}
+
+}  // namespace
+
 Student::Student(const ModelFiles& files, const StudentOptions& options) : config_(files.config) {
   teacher_ = load_train_model(files);
   student_ = teacher_->clone();  // tensors share their memory
-  add_mechanisms(options);
+  add_mechanisms(files, options);
   if (options.trained == Trained::kLora) add_lora(options);
   if (options.trained == Trained::kFull) add_full();
   set_trained(true, true);
 }
 
-void Student::add_mechanisms(const StudentOptions& options) {
+void Student::add_mechanisms(const ModelFiles& files, const StudentOptions& options) {
   attention_.assign(static_cast<size_t>(config_.num_hidden_layers), options.attention);
   for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
     const AttentionShape shape = attention_shape(config_, l);
-    const AttentionSpec spec = AttentionSpec::parse(options.attention), softmax = AttentionSpec::parse("softmax");
-    teacher_attention_.push_back({make_train_mechanism(softmax, shape), {}});
+    const AttentionSpec spec = AttentionSpec::parse(options.attention);
+    teacher_attention_.push_back(stored_attention(files, l));
     TrainAttention own{make_train_mechanism(spec, shape), {}};
     std::vector<std::string> names;
     for (const ParameterInfo& info : make_mechanism(spec, shape)->parameters()) {
-      const std::vector<float> values = initial_values(info, l);
-      at::Tensor tensor = at::from_blob(const_cast<float*>(values.data()), info.shape, at::kFloat).clone();
+      at::Tensor tensor = tensor_of(initial_values(info, l), info.shape);
       own.parameters.push_back(tensor);
       names.push_back(info.name);
       parameters_.push_back({.name = parameter_name(info, l),

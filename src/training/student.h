@@ -54,7 +54,7 @@ class Student {
   std::vector<std::string> attention() const { return attention_; }
 
  private:
-  void add_mechanisms(const StudentOptions& options);
+  void add_mechanisms(const ModelFiles& files, const StudentOptions& options);
   void add_lora(const StudentOptions& options);
   void add_full();
 

@@ -4,6 +4,7 @@
 
 #include <cmath>
 
+#include "models/context.h"
 #include "models/rotary.h"
 #include "training/train_operators.h"
 
@@ -12,8 +13,8 @@ namespace espalier {
 TrainContext::TrainContext(const ModelConfig& config, const std::vector<TrainAttention>& attention, int64_t batch,
                            int64_t tokens)
     : config_(config), attention_(attention), batch_(batch), tokens_(tokens) {
-  if (config.learned_positions || config.relative_bias_buckets > 0) return;
-  const int64_t half = config.head_dim / 2;
+  if (config.rotary_dim == 0) return;
+  const int64_t half = config.rotary_dim / 2;
   std::vector<double> frequency = rotary_frequencies(config);
   const at::Tensor angle =
       at::arange(tokens, at::kDouble).unsqueeze(1) * at::from_blob(frequency.data(), {half}, at::kDouble);
@@ -45,10 +46,36 @@ at::Tensor TrainContext::multiply(const at::Tensor& x, const TrainMatrix& matrix
 }
 
 at::Tensor TrainContext::rotate(const at::Tensor& x, int64_t heads, int64_t head_dim) const {
-  const int64_t half = head_dim / 2;
+  const int64_t half = config_.rotary_dim / 2;
   const at::Tensor rows = x.view({batch_, tokens_, heads, head_dim});
   const at::Tensor a = rows.narrow(3, 0, half), b = rows.narrow(3, half, half);
-  return at::cat({a * cosine_ - b * sine_, b * cosine_ + a * sine_}, 3).view({batch_ * tokens_, heads * head_dim});
+  const at::Tensor rest = rows.narrow(3, 2 * half, head_dim - 2 * half);
+  return at::cat({a * cosine_ - b * sine_, b * cosine_ + a * sine_, rest}, 3)
+      .view({batch_ * tokens_, heads * head_dim});
+}
+
+at::Tensor TrainContext::scale_norm(const at::Tensor& x, const at::Tensor& factor, double eps) const {
+  return x / x.square().mean(-1, true).sqrt().clamp_min(eps) * factor;
+}
+
+at::Tensor TrainContext::add_sinusoids(const at::Tensor& x, const at::Tensor& factor) const {
+  std::vector<double> frequency = sinusoid_frequencies(x.size(1));
+  const at::Tensor angle =
+      at::arange(tokens_, at::kDouble).unsqueeze(1) * at::from_blob(frequency.data(), {x.size(1) / 2}, at::kDouble);
+  const at::Tensor waves = at::cat({angle.sin(), angle.cos()}, 1).to(at::kFloat);  // [T, d]
+  return (x.view({batch_, tokens_, -1}) + waves * factor).view({batch_ * tokens_, -1});
+}
+
+at::Tensor TrainContext::scale_shift(const at::Tensor& x, const at::Tensor& scale, const at::Tensor& shift) const {
+  const int64_t parts = scale.size(0) / x.size(1);
+  return (x.unsqueeze(1) * scale.view({parts, -1}) + shift.view({parts, -1})).view({x.size(0), -1});
+}
+
+at::Tensor TrainContext::shift_tokens(int64_t, const at::Tensor& x) const {
+  const int64_t shifted = shifted_channels(x.size(1)), d = x.size(1);
+  const at::Tensor rows = x.view({batch_, tokens_, d});
+  const at::Tensor before = at::constant_pad_nd(rows.narrow(2, 0, shifted).narrow(1, 0, tokens_ - 1), {0, 0, 1, 0});
+  return at::cat({before, rows.narrow(2, shifted, d - shifted)}, 2).view({batch_ * tokens_, d});
 }
 
 at::Tensor TrainContext::split_heads(const at::Tensor& x, int64_t heads) const {

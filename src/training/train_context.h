@@ -46,6 +46,10 @@ class TrainContext {
     for (size_t i = 0; i < N; ++i) results[i] = multiply(x, *weights[i]);
     return results;
   }
+  Tensor scale_norm(const Tensor& x, const Vector& factor, double eps) const;
+  Tensor add_sinusoids(const Tensor& x, const Vector& factor) const;
+  Tensor scale_shift(const Tensor& x, const Vector& scale, const Vector& shift) const;
+  Tensor shift_tokens(int64_t layer, const Tensor& x) const;
   Tensor rotate(const Tensor& x, int64_t heads, int64_t head_dim) const;
   Tensor attend(int64_t layer, const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v,
                 const Vector* bias = nullptr) const;

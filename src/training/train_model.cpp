@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
+#include "models/flash.h"
 #include "models/forward.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
@@ -52,16 +53,17 @@ class TrainDecoder : public TrainModel {
   at::Tensor attention(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
     return attention_part<Family>(context, config_, weights_.layers[static_cast<size_t>(layer)], layer, x);
   }
-  at::Tensor mlp(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
-    return Family::mlp(context, config_, weights_.layers[static_cast<size_t>(layer)], x);
+  at::Tensor rest(TrainContext& context, int64_t layer, const at::Tensor& x,
+                  const at::Tensor& attention) const override {
+    return rest_of_layer<Family>(context, config_, weights_.layers[static_cast<size_t>(layer)], layer, x, attention);
   }
   std::array<at::Tensor, 4> projections(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
-    return Family::projections(context, config_, weights_.layers[static_cast<size_t>(layer)], x);
+    return Family::projections(context, config_, layer, weights_.layers[static_cast<size_t>(layer)], x);
   }
   at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const override {
     return forward_hidden<Family>(context, config_, weights_, tokens);
   }
-  const at::Tensor& head() const override { return head_of<TrainContext>(weights_).weight; }
+  const TrainMatrix& head() const override { return head_of<TrainContext>(weights_); }
 
   void each_matrix(const std::function<void(TrainMatrix&, const LinearLayer&)>& body) override {
     for (int64_t l = 0; l < layers(); ++l) {
@@ -119,6 +121,7 @@ constexpr TrainFamily kFamilies[] = {
     {"llama", load<Llama>},
     {"gpt2", load<Gpt2>},
     {"t5", load_encoder_decoder<T5>},
+    {"flash", load<Flash>},
 };
 
 }  // namespace
@@ -128,7 +131,7 @@ at::Tensor TrainModel::read_source(const at::Tensor&) const {
 }
 
 at::Tensor TrainModel::logits(TrainContext& context, const at::Tensor& tokens) const {
-  return at::linear(hidden(context, tokens), head());
+  return at::linear(hidden(context, tokens), head().weight, head().bias);
 }
 
 std::unique_ptr<TrainModel> load_train_model(const ModelFiles& files) {

@@ -18,14 +18,15 @@ class TrainModel {
 
   virtual int64_t layers() const = 0;
   virtual at::Tensor embed(TrainContext& context, const at::Tensor& tokens) const = 0;  // [B, T] -> [B * T, d]
-  // What a layer's attention and MLP add to the residual stream x [B * T, d].
+  // What a layer's attention adds to the residual stream x [B * T, d], and what the layer makes of both.
   virtual at::Tensor attention(TrainContext& context, int64_t layer, const at::Tensor& x) const = 0;
-  virtual at::Tensor mlp(TrainContext& context, int64_t layer, const at::Tensor& x) const = 0;
+  virtual at::Tensor rest(TrainContext& context, int64_t layer, const at::Tensor& x,
+                          const at::Tensor& attention) const = 0;
   // What a layer's mechanism takes: the normed rows, q, k, v.
   virtual std::array<at::Tensor, 4> projections(TrainContext& context, int64_t layer, const at::Tensor& x) const = 0;
-  // After the final norm, [B * T, d]; logits are hidden head^T.
+  // After the final norm, [B * T, d], of which the head makes logits.
   virtual at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const = 0;
-  virtual const at::Tensor& head() const = 0;  // [V, d]
+  virtual const TrainMatrix& head() const = 0;  // [V, d]
   // What an encoder-decoder's contexts take as their source (set_source): tokens [B, S] -> [B, S, d]. Throws
   // NotSupported for others.
   virtual at::Tensor read_source(const at::Tensor& tokens) const;

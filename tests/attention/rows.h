@@ -105,9 +105,8 @@ inline std::vector<std::vector<float>> step(const Kernels& kernels, const Mechan
   };
   AlignedBuffer<float> q, k, v, out, hidden;
   const int64_t q_stride = place(tree.q, int64_t{shape.heads} * shape.dim_k, q);
-  const int64_t width = std::max(shape.dim_k, shape.dim_v);
-  const int64_t kv_stride = place(tree.k, int64_t{shape.heads_kv} * width, k);
-  place(tree.v, int64_t{shape.heads_kv} * width, v);
+  const int64_t k_stride = place(tree.k, int64_t{shape.heads_kv} * shape.dim_k, k);
+  const int64_t v_stride = place(tree.v, int64_t{shape.heads_kv} * shape.dim_v, v);
   const int64_t out_stride = place({}, int64_t{shape.heads} * shape.dim_v, out);
   const int64_t hidden_stride = place(tree.hidden, shape.hidden, hidden);
   std::vector<float> extra(static_cast<size_t>(rows * shape.heads_kv * mechanism.layout().dim_extra), kNan);
@@ -120,7 +119,8 @@ inline std::vector<std::vector<float>> step(const Kernels& kernels, const Mechan
                             .k = k.data() + placement.offset,
                             .v = v.data() + placement.offset,
                             .q_stride = q_stride,
-                            .kv_stride = kv_stride,
+                            .k_stride = k_stride,
+                            .v_stride = v_stride,
                             .out = out.data() + placement.offset,
                             .out_stride = out_stride,
                             .hidden = hidden.data() + placement.offset,

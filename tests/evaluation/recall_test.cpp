@@ -48,6 +48,7 @@ class RememberingModel : public Model {
   const ModelConfig& config() const override { return config_; }
   const Kernels& kernels() const override { return best_kernels(); }
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
+  const std::vector<TailShape>& tails() const override { return tails_; }
   bool gives(Output what) const override { return what == Output::kLogits; }
   int64_t weight_bytes() const override { return 1; }
   int64_t parameters() const override { return 1; }
@@ -90,6 +91,7 @@ class RememberingModel : public Model {
 
   ModelConfig config_;
   std::vector<std::unique_ptr<Mechanism>> mechanisms_;
+  std::vector<TailShape> tails_;
   int64_t memory_;
   mutable std::vector<int32_t> text_;
   mutable std::vector<float> logits_;

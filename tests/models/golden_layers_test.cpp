@@ -74,7 +74,7 @@ Values run(const Golden& golden, const ModelConfig& config, const Layer& layer, 
   Values hidden = golden["hidden_states"];
   const Rows x{hidden.data(), tokens, d};
   auto [q, k, v] = context.project(x, std::array{&layer.q, &layer.k, &layer.v});
-  if (!config.learned_positions) {
+  if (config.rotary_dim > 0) {
     q = context.rotate(q, config.num_attention_heads, config.head_dim);
     k = context.rotate(k, config.num_key_value_heads, config.head_dim);
   }
@@ -103,6 +103,7 @@ ModelConfig config_of(const Golden& golden, int64_t heads_kv) {
   config.num_attention_heads = golden.extent("q", 1);
   config.num_key_value_heads = heads_kv;
   config.head_dim = golden.extent("q", 3);
+  config.rotary_dim = config.head_dim;
   config.set_attention("augmented(group=16,taps=32,scale=none)");
   return config;
 }
@@ -127,7 +128,7 @@ TEST(GoldenLayers, Llama) {
 TEST(GoldenLayers, Gpt2) {
   const Golden golden("gpt2_layer_aug_T32");
   ModelConfig config = config_of(golden, golden.extent("q", 1));
-  config.learned_positions = true;
+  config.rotary_dim = 0;
   const int64_t d = config.hidden_size;
   WeightMemory memory;
   // Conv1D: [in, out], with q, k and v side by side.

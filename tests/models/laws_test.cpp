@@ -88,6 +88,11 @@ std::vector<Case> all_cases() {
       for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa, "gpt2"});
     }
   }
+  for (const char* attention : {"gau(group=8,taps=4)", "softmax"}) {  // with rows kept for the token shift
+    for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
+      for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa, "flash"});
+    }
+  }
   for (const char* attention : {"softmax", "flash_local(group=8)", "augmented(group=8,taps=4)"}) {  // with a bias
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
       for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa, "t5"});
@@ -132,6 +137,7 @@ class Laws : public ::testing::TestWithParam<Case> {
   static std::string bytes(const SequenceState& state) {
     std::string text;
     for (const LayerState& layer : state.layers) layer.serialize(text);
+    for (const RowTail& tail : state.tails) tail.serialize(text);
     return text;
   }
 

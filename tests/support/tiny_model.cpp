@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/rng.h"
+#include "models/flash.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
 #include "models/step_loader.h"
@@ -50,7 +51,7 @@ class RandomLoader {
 
  private:
   static bool outputs_are_looked_up(const std::string& name) {
-    for (const char* table : {"embed_tokens", "wte", "wpe", "shared"}) {
+    for (const char* table : {"embed_tokens", "wte", "wpe", "shared", "token_emb"}) {
       if (name.ends_with(table)) return true;
     }
     return false;
@@ -72,6 +73,15 @@ void add_mechanism_parameters(RandomLoader& loader, const ModelConfig& config, i
 // What a family's files say of it.
 void set_family(ModelConfig& config, const std::string& family) {
   config.family = family;
+  config.rotary_dim = family == "llama" ? -1 : 0;  // -1: all of a head
+  if (family == "flash") {
+    config.value_dim = 40;
+    config.rotary_dim = 6;
+    config.scale_norm = config.token_shift = true;
+    config.relative_bias_buckets = 14;
+    config.relative_bias_reach = 40;
+    config.relative_bias_scale = 2.0;
+  }
   if (family == "gpt2") {
     config.learned_positions = true;
     config.attention_bias = config.mlp_bias = true;
@@ -98,8 +108,8 @@ ModelFiles make_tiny_model(const TinyModel& shape) {
   config.hidden_size = shape.hidden_size;
   config.intermediate_size = shape.intermediate_size;
   config.num_hidden_layers = shape.layers;
-  config.num_attention_heads = shape.heads;
-  config.num_key_value_heads = shape.heads_kv;
+  config.num_attention_heads = shape.family == "flash" ? 1 : shape.heads;
+  config.num_key_value_heads = shape.family == "flash" ? 1 : shape.heads_kv;
   config.head_dim = shape.head_dim;
   config.max_position_embeddings = shape.max_positions;
   config.tie_word_embeddings = shape.tied;
@@ -108,7 +118,9 @@ ModelFiles make_tiny_model(const TinyModel& shape) {
   }
 
   RandomLoader loader(shape.seed);
+  if (config.rotary_dim < 0) config.rotary_dim = config.head_dim;
   if (shape.family == "llama") Llama::load<RandomContext>(loader, config);
+  if (shape.family == "flash") Flash::load<RandomContext>(loader, config);
   if (shape.family == "gpt2") Gpt2::load<RandomContext>(loader, config);
   if (shape.family == "t5") {
     T5::Decoder::load<RandomContext>(loader, config);

@@ -90,8 +90,7 @@ TEST(Transfer, EqualsAutogradOfTheDefinition) {
       const at::Tensor y_t = model.teacher().attention(teacher, l, x).detach();
       const at::Tensor y_s = model.student().attention(student, l, x);
       sum = sum + at::mean((y_s - y_t) * (y_s - y_t)) / at::mean(y_t * y_t);
-      x = (x + y_t).detach();
-      x = (x + model.teacher().mlp(teacher, l, x)).detach();
+      x = model.teacher().rest(teacher, l, x, y_t).detach();
     }
     sum.backward();
     expected = sum.item<double>() / static_cast<double>(model.teacher().layers());

@@ -5,6 +5,7 @@
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 
+#include "models/step_loader.h"
 #include "support/tiny_model.h"
 #include "training/student.h"
 #include "training/train_operators.h"
@@ -22,11 +23,8 @@ double worst_difference(const TinyModel& shape, int64_t tokens_count) {
   // The tiny model's mechanisms have random parameters; the student starts at the initial ones.
   std::vector<TrainAttention> attention = model.student_attention();
   for (size_t l = 0; l < attention.size(); ++l) {
-    const AttentionShape heads{.heads = static_cast<int>(shape.heads),
-                               .heads_kv = static_cast<int>(shape.heads_kv),
-                               .dim_k = static_cast<int>(shape.head_dim),
-                               .dim_v = static_cast<int>(shape.head_dim)};
-    const auto mechanism = make_mechanism(AttentionSpec::parse(shape.attention[0]), heads);
+    const auto mechanism = make_mechanism(AttentionSpec::parse(shape.attention[0]),
+                                          attention_shape(files.config, static_cast<int64_t>(l)));
     attention[l].parameters.clear();
     for (const ParameterInfo& info : mechanism->parameters()) {
       at::Tensor values = at::empty(info.shape, at::kFloat);
@@ -72,6 +70,12 @@ TEST(TrainContext, EqualsTheStepHalf) {
           << spec << " " << tokens;
       EXPECT_LT(worst_difference({.family = "gpt2", .heads_kv = 3, .attention = {spec}}, tokens), 5e-4)
           << "gpt2 " << spec << " " << tokens;
+    }
+  }
+  for (const char* spec : {"gau(group=8,taps=5)", "gau(group=8,activation=relu2,castling=yes)", "softmax"}) {
+    for (const int64_t tokens : {1, 2, 23, 61}) {
+      EXPECT_LT(worst_difference({.family = "flash", .attention = {spec}}, tokens), 5e-4)
+          << "flash " << spec << " " << tokens;
     }
   }
   for (const char* spec :
