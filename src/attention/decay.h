@@ -9,10 +9,11 @@
 //     S_t = diag(e^{g_t}) S_{t-1} + k_t v_t^T, y_t = c S_t^T q_t   g_t = log sigmoid(W x_t + b) / 16, per KV head and
 //     channel, from the layer's input x_t. Parameters: gla.weight [Hk Dk, d], gla.bias [Hk Dk].
 //
-//   gated_delta(norm=head|none)                                    Yang et al. 2024, arXiv 2412.06464
+//   gated_delta(norm=head|none, conv=0, activation=silu|none)      Yang et al. 2024, arXiv 2412.06464
 //     S_t = e^{g_t} S_{t-1} + k^_t u_t^T, u_t = b_t (v_t - e^{g_t} S_{t-1}^T k^_t), y_t = c S_t^T q^_t
 //     b_t = sigmoid(w_b.x_t + b_b), g_t = -e^{a_h} log(1 + e^{w_a.x_t + b_a}); x^ = x / max(|x|, 1e-6).
 //     Parameters: delta.weight [Hk 2, d] and delta.bias [Hk 2], rows b and a of each KV head, delta.a_log [Hk].
+//     conv=W: q, k and v go through short convolutions first (short_convolution.h).
 //
 // Numerics: decays are sums of logarithms within a block of 16 rows, kept beside each row, so every exponent that is
 // taken is <= 0 and no product runs over the whole text. u is kept beside each row too: a node solves for its own by

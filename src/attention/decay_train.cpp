@@ -100,12 +100,28 @@ class TrainGla : public TrainMechanism {
   AttentionSpec spec_;
 };
 
+// x [B, X, T, D] over the last taps of each channel, weight [X D, W], then SiLU.
+at::Tensor short_convolution(const AttentionSpec& spec, const at::Tensor& x, const at::Tensor& weight) {
+  const int64_t taps = weight.size(1), tokens = x.size(2);
+  const at::Tensor padded = at::constant_pad_nd(x, {0, 0, taps - 1, 0});  // [B, X, W - 1 + T, D]
+  const at::Tensor filters = weight.view({x.size(1), 1, x.size(3), taps});
+  at::Tensor y = at::zeros_like(x);
+  for (int64_t j = 0; j < taps; ++j) y = y + padded.narrow(2, j, tokens) * filters.select(3, j);
+  return spec.value("activation", "silu") == "silu" ? at::silu(y) : y;
+}
+
 class TrainGatedDelta : public TrainMechanism {
  public:
   explicit TrainGatedDelta(const AttentionSpec& spec) : spec_(spec) {}
 
-  at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
+  at::Tensor mix(const TrainRows& all, const std::vector<at::Tensor>& parameters) const override {
     constexpr int64_t kChunk = 32;
+    TrainRows rows = all;
+    if (spec_.value("conv", "0") != "0") {
+      rows.q = short_convolution(spec_, all.q, parameters[3]);
+      rows.k = short_convolution(spec_, all.k, parameters[4]);
+      rows.v = short_convolution(spec_, all.v, parameters[5]);
+    }
     const int64_t heads_kv = rows.k.size(1), batch = rows.k.size(0);
     const at::Tensor gates =
         at::linear(rows.hidden, parameters[0], parameters[1]).view({batch, -1, heads_kv, 2}).transpose(1, 2);

@@ -8,6 +8,7 @@
 #include "attention/flash.h"
 #include "attention/fold_steps.h"
 #include "attention/head_norm.h"
+#include "attention/short_convolution.h"
 #include "attention/visible_rows.h"
 
 namespace espalier {
@@ -17,7 +18,7 @@ namespace {
 class GatedDelta : public Mechanism {
  public:
   GatedDelta(const AttentionSpec& spec, const AttentionShape& shape, int64_t block)
-      : shape_(shape), norm_(spec, shape), block_(block) {}
+      : shape_(shape), convolution_(spec, shape), norm_(spec, shape), block_(block) {}
 
   Capabilities capabilities() const override { return {}; }
   StateLayout layout() const override {
@@ -34,6 +35,7 @@ class GatedDelta : public Mechanism {
     std::vector<ParameterInfo> all = {{"delta.weight", {outputs, shape_.hidden}, Init::kZero, true},
                                       {"delta.bias", {outputs}, Init::kZero, true},
                                       {"delta.a_log", {shape_.heads_kv}, Init::kZero, true}};
+    convolution_.add_parameters(all);
     norm_.add_parameter(all);
     return all;
   }
@@ -41,7 +43,11 @@ class GatedDelta : public Mechanism {
     weight_ = transposed(values[0], shape_.hidden);
     bias_ = values[1];
     a_log_ = values[2];
+    convolution_.load(values, 3);
     norm_.load(values);
+  }
+  const ShortConvolution* short_convolution() const override {
+    return convolution_.taps() > 0 ? &convolution_ : nullptr;
   }
 
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
@@ -283,6 +289,7 @@ class GatedDelta : public Mechanism {
   }
 
   AttentionShape shape_;
+  ShortConvolution convolution_;
   HeadNorm norm_;
   int64_t block_;
   std::vector<float> weight_, bias_, a_log_;  // [d, Hk 2], [Hk 2], [Hk]
@@ -291,7 +298,7 @@ class GatedDelta : public Mechanism {
 }  // namespace
 
 std::unique_ptr<Mechanism> make_gated_delta(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("norm");
+  spec.reject_unknown("norm|conv|activation");
   return make_gated_delta_block(spec, shape, kFoldBlock);
 }
 

@@ -47,6 +47,9 @@ std::vector<float> initial_values(const ParameterInfo& parameter, int64_t layer)
   if (parameter.init == Init::kIdentity) {
     for (int64_t i = 0; i < elements; ++i) values[i] = (i / columns) % rows == i % columns ? 1.0f : 0.0f;
   }
+  if (parameter.init == Init::kLastTap) {
+    for (int64_t i = columns - 1; i < elements; i += columns) values[static_cast<size_t>(i)] = 1.0f;
+  }
   if (parameter.init == Init::kMeans) {
     for (int64_t i = 0; i < elements; ++i) {
       const int64_t row = i / columns % rows, first = row * columns / rows, last = (row + 1) * columns / rows;

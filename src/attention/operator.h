@@ -46,8 +46,9 @@ struct Capabilities {
 // kIdentity: the last two extents form unit matrices. kOrthogonal: rows of the last two extents are normal vectors
 // whose directions are orthogonal, in blocks of as many as the last extent allows (FAVOR+); drawn from the parameter's
 // name.
-// kMeans: [r, G] of the last two extents average G / r neighbours each.
-enum class Init { kZero, kOne, kIdentity, kNormal, kOrthogonal, kMeans };
+// kMeans: [r, G] of the last two extents average G / r neighbours each. kLastTap: 1 at the end of the last extent, else
+// 0: a filter that leaves what it filters as it is.
+enum class Init { kZero, kOne, kIdentity, kNormal, kOrthogonal, kMeans, kLastTap };
 
 // A learned parameter of a mechanism, the same for both halves. Stored as
 // "model.layers.<layer>.self_attn.<name>".
@@ -117,6 +118,8 @@ struct FoldRows {
   const float* extra_row(int64_t row) const { return extra + row * extra_stride; }
 };
 
+class ShortConvolution;
+
 class Mechanism {
  public:
   virtual ~Mechanism() = default;
@@ -126,6 +129,9 @@ class Mechanism {
   virtual std::vector<ParameterInfo> parameters() const { return {}; }
   // Takes the values of parameters(), in their order, each row-major.
   virtual void load(const std::vector<std::vector<float>>& values) { (void)values; }
+
+  // What q, k and v go through before they come here; null: nothing.
+  virtual const ShortConvolution* short_convolution() const { return nullptr; }
 
   // fold = `before` and the rows of one block, all of them but sinks. Called block by block in position order; `before`
   // may be `fold` itself.

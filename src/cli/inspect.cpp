@@ -78,7 +78,7 @@ int run(const Arguments& arguments) {
   const ModelFiles files = arguments.model.open();
   const auto mechanisms = load_mechanisms(files.config, *files.tensors);
   Findings found{files, parameter_count(files), {}, {}, {}};
-  for (const int64_t tokens : kLengths) found.state_bytes.push_back(state_bytes(mechanisms, tokens));
+  for (const int64_t tokens : kLengths) found.state_bytes.push_back(state_bytes(files.config, mechanisms, tokens));
   found.f32 = plan_memory(files, WeightType::kF32, 0);
   found.bf16 = plan_memory(files, WeightType::kBf16, 0);
   arguments.json ? print_json(found) : print_text(found);

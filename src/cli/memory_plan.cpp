@@ -15,9 +15,10 @@ constexpr int64_t kFloat = sizeof(float);
 // Rows in flight at the widest point of a layer, and one row of logits (logits of a whole chunk come on top where a
 // verb wants them).
 int64_t activation_bytes(const ModelConfig& config) {
-  const int64_t attention = (2 * config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim;
+  const int64_t both = config.head_dim + config.dim_v();
+  const int64_t attention = (config.num_attention_heads + config.num_key_value_heads) * both;
   const int64_t mlp = 3 * config.intermediate_size;
-  const int64_t kept = 2 * config.num_key_value_heads * config.head_dim * config.num_hidden_layers;  // Pending
+  const int64_t kept = config.num_key_value_heads * both * config.num_hidden_layers;  // Pending
   const int64_t row = 4 * config.hidden_size + attention + mlp + kept;
   return (Model::kPrefillChunk * row + config.vocab_size) * kFloat;
 }
@@ -33,8 +34,10 @@ bool is_constant_state(const std::vector<std::unique_ptr<Mechanism>>& mechanisms
                      [](const auto& mechanism) { return mechanism->layout().bounded(); });
 }
 
-int64_t state_bytes(const std::vector<std::unique_ptr<Mechanism>>& mechanisms, int64_t tokens) {
+int64_t state_bytes(const ModelConfig& config, const std::vector<std::unique_ptr<Mechanism>>& mechanisms,
+                    int64_t tokens) {
   int64_t total = 0;
+  for (const TailShape& tail : tail_shapes(config, mechanisms)) total += RowTail(tail).bytes();
   for (const auto& mechanism : mechanisms) {
     const StateLayout layout = mechanism->layout();
     total += LayerState(layout).bytes();
@@ -58,7 +61,7 @@ MemoryPlan plan_memory(const ModelFiles& files, WeightType weights, int64_t toke
     plan.weight_bytes += tensor.elements() * (packed_as_bf16 ? kFloat / 2 : kFloat);
   }
   plan.constant_state = is_constant_state(mechanisms);
-  plan.state_bytes = state_bytes(mechanisms, plan.tokens);
+  plan.state_bytes = state_bytes(files.config, mechanisms, plan.tokens);
   plan.activation_bytes = activation_bytes(files.config);
   return plan;
 }

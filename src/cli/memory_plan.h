@@ -18,7 +18,8 @@ struct MemoryPlan {
 };
 
 // A sequence's state after `tokens`, computed from the layouts.
-int64_t state_bytes(const std::vector<std::unique_ptr<Mechanism>>& mechanisms, int64_t tokens);
+int64_t state_bytes(const ModelConfig& config, const std::vector<std::unique_ptr<Mechanism>>& mechanisms,
+                    int64_t tokens);
 bool is_constant_state(const std::vector<std::unique_ptr<Mechanism>>& mechanisms);
 int64_t parameter_count(const ModelFiles& files);
 

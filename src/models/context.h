@@ -11,8 +11,8 @@
 //   scale_shift(Tensor, Vector, Vector) [R, n] -> [R, m n]: x * scale + shift for each of m parts of scale and shift
 //   project(Tensor, {Matrix…})          [R, in] -> one [R, out] for each matrix, in one pass over the rows
 //   rotate(Tensor, heads, head_dim)     rotary embedding, halves layout, of config.rotary_dim dimensions
-//   attend(layer, h, q, k, v)           h, of which q, k, v were made: [R, H*Dv], by the layer's mechanism
-//   attend(…, bias)                     the same with a relative bias, Vector [H * (2 reach + 1)]
+//   attend(layer, h, q, k, v, bias)     h, of which q, k, v were made: [R, H*Dv], by the layer's mechanism, with a
+//                                       relative bias, Vector [H * (2 reach + 1)], or null
 //   attend_source(layer, q, k, v)       [R, H*D], over a source's keys and values, made by matrices k and v
 //   scale(Tensor, factor)
 //   activate(f, x), gated(f, gate, up)  f(x), f(gate) * up

@@ -61,13 +61,6 @@ struct Flash {
     body(layer.o, LinearLayer{prefix(index) + "to_out", d, e, true});
   }
 
-  // What a layer keeps of the rows before: half the channels of one.
-  static std::optional<TailShape> tail(const ModelConfig& config, int64_t layer) {
-    if (!config.token_shift) return {};
-    return TailShape{
-        .layer = layer, .site = TailSite::kInput, .rows = 1, .width = shifted_channels(config.hidden_size)};
-  }
-
   template <class Context>
   static typename Context::Tensor embed(Context& context, const ModelConfig&, const FlashWeights<Context>& weights,
                                         const typename Context::Tokens& tokens) {

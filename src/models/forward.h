@@ -5,7 +5,6 @@
 //   optional `head`, a layer the output projection `o` and, with a relative bias, `bias`.
 // and, where it differs:
 //   no mlp()                                            layers of attention alone
-//   tail(config, index)                                 what a layer keeps of the rows before (TailSite::kInput)
 //   gated(context, layer, h, attended)                  between attention and output projection
 //   norm_after(context, config, layer, part, x)         after each residual sum (post-norm)
 //   cross(context, config, layer, index, x)             attention over a source, between the two parts
@@ -29,13 +28,9 @@ template <class Family, class Context, class Layer>
 typename Context::Tensor attention_part(Context& context, const ModelConfig& config, const Layer& layer, int64_t index,
                                         const typename Context::Tensor& x) {
   const auto [h, q, k, v] = Family::projections(context, config, index, layer, x);
-  auto mixed = [&] {
-    if constexpr (requires { layer.bias; }) {
-      return context.attend(index, h, q, k, v, &layer.bias);
-    } else {
-      return context.attend(index, h, q, k, v);
-    }
-  }();
+  const typename Context::Vector* bias = nullptr;
+  if constexpr (requires { layer.bias; }) bias = &layer.bias;
+  auto mixed = context.attend(index, h, q, k, v, bias);
   if constexpr (requires { Family::gated(context, layer, h, mixed); }) mixed = Family::gated(context, layer, h, mixed);
   return context.project(mixed, std::array{&layer.o})[0];
 }

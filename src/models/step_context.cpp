@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "attention/attend.h"
+#include "attention/short_convolution.h"
 #include "models/rotary.h"
 
 namespace espalier {
@@ -191,8 +192,31 @@ Rows StepContext::rotate(const Rows& x, int64_t heads, int64_t head_dim) {
   return x;
 }
 
+// Of a mechanism that has short convolutions: x by the filter [taps][channels].
+Rows StepContext::convolve(int64_t layer, TailSite site, const ShortConvolution& convolution,
+                           const std::vector<float>& filter, const Rows& x) {
+  Rows y = allocate(x.rows, x.columns);
+  each_row_with_tail(layer, site, x, [&](int64_t r, const auto& before) {
+    std::fill_n(y.row(r), x.columns, 0.0f);
+    for (int64_t j = 0; j < convolution.taps(); ++j) {
+      kernels_.add_product(before(convolution.taps() - 1 - j), filter.data() + j * x.columns, x.columns, y.row(r));
+    }
+    if (convolution.silu()) kernels_.activate(Activation::kSilu, y.row(r), x.columns, y.row(r));
+  });
+  return y;
+}
+
 Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
                          const std::vector<float>* bias) {
+  const ShortConvolution* convolution = mechanisms_[layer]->short_convolution();
+  if (!convolution) return attend_filtered(layer, hidden, q, k, v, bias);
+  return attend_filtered(layer, hidden, convolve(layer, TailSite::kQuery, *convolution, convolution->q(), q),
+                         convolve(layer, TailSite::kKey, *convolution, convolution->k(), k),
+                         convolve(layer, TailSite::kValue, *convolution, convolution->v(), v), bias);
+}
+
+Rows StepContext::attend_filtered(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
+                                  const std::vector<float>* bias) {
   Rows out = allocate(q.rows, config_.num_attention_heads * config_.dim_v());
   std::vector<SegmentRows> segments;
   for (size_t s = 0; s < rows_.segments.size(); ++s) {

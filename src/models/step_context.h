@@ -89,6 +89,10 @@ class StepContext {
  private:
   Rows allocate(int64_t rows, int64_t columns) { return {workspace_.arena.floats(rows * columns), rows, columns}; }
   Rows attend_source(int64_t layer, const Rows& q);
+  Rows attend_filtered(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
+                       const std::vector<float>* bias);
+  Rows convolve(int64_t layer, TailSite site, const ShortConvolution& convolution, const std::vector<float>& filter,
+                const Rows& x);
   static constexpr size_t kMaxProjections = 4;
   void project(const Rows& x, std::span<const StepMatrix* const> layers, std::span<const Rows> results);
   template <class Index>

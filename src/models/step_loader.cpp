@@ -1,7 +1,9 @@
 #include "models/step_loader.h"
 
 #include "attention/initial_values.h"
+#include "attention/short_convolution.h"
 #include "core/error.h"
+#include "models/context.h"
 #include "models/relative_bias.h"
 
 namespace espalier {
@@ -36,6 +38,24 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
           .layer = static_cast<int>(layer),
           .layers = static_cast<int>(config.num_hidden_layers),
           .scale = static_cast<float>(config.attention_scale)};
+}
+
+std::vector<TailShape> tail_shapes(const ModelConfig& config,
+                                   const std::vector<std::unique_ptr<Mechanism>>& mechanisms) {
+  std::vector<TailShape> shapes;
+  for (size_t l = 0; l < mechanisms.size(); ++l) {
+    const auto add = [&](TailSite site, int64_t rows, int64_t width) {
+      shapes.push_back({.layer = static_cast<int64_t>(l), .site = site, .rows = rows, .width = width});
+    };
+    if (config.token_shift) add(TailSite::kInput, 1, shifted_channels(config.hidden_size));
+    if (const ShortConvolution* convolution = mechanisms[l]->short_convolution()) {
+      const int64_t rows = convolution->taps() - 1;
+      add(TailSite::kQuery, rows, config.num_attention_heads * config.head_dim);
+      add(TailSite::kKey, rows, config.num_key_value_heads * config.head_dim);
+      add(TailSite::kValue, rows, config.num_key_value_heads * config.dim_v());
+    }
+  }
+  return shapes;
 }
 
 std::string parameter_name(const ParameterInfo& parameter, int64_t layer) {

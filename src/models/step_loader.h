@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "attention/operator.h"
+#include "attention/row_tail.h"
 #include "checkpoint/model_files.h"
 #include "kernels/packed_matrix.h"
 
@@ -47,6 +48,9 @@ std::vector<std::vector<float>> mechanism_parameters(const ModelConfig& config, 
                                                      int64_t layer, const Mechanism& mechanism);
 // What a layer's mechanism is told of it.
 AttentionShape attention_shape(const ModelConfig& config, int64_t layer);
+// The rows that layers look back on beside their attention: for token shifts and short convolutions.
+std::vector<TailShape> tail_shapes(const ModelConfig& config,
+                                   const std::vector<std::unique_ptr<Mechanism>>& mechanisms);
 // The name that a checkpoint stores a layer's parameter under.
 std::string parameter_name(const ParameterInfo& parameter, int64_t layer);
 

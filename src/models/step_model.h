@@ -22,11 +22,7 @@ class StepModel : public Model {
       : config_(files.config), kernels_(options.kernels ? *options.kernels : best_kernels()) {
     if (!options.attention.empty()) config_.set_attention(options.attention);
     mechanisms_ = load_mechanisms(config_, *files.tensors, options.more_mechanisms);
-    for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
-      if constexpr (requires { Family::tail(config_, l); }) {
-        if (const auto tail = Family::tail(config_, l)) tails_.push_back(*tail);
-      }
-    }
+    tails_ = tail_shapes(config_, mechanisms_);
     StepLoader loader(*files.tensors, options.weights);
     weights_ = Family::template load<StepContext>(loader, config_);
     weight_bytes_ = loader.bytes();

@@ -104,8 +104,8 @@ INSTANTIATE_TEST_SUITE_P(Mechanisms, Lossless,
                                            "lolcats(group=16)", "flash(group=8)", "linear", "relu", "angular",
                                            "cosformer(length=4096)", "performer(features=24)", "rfa(features=12)",
                                            "hedgehog", "transnormer(group=8)", "retention", "gla", "gated_delta",
-                                           "hybrid(group=8,sinks=2)", "linformer(group=8,rank=3)",
-                                           "yoso(group=8,bits=3,hashes=4)",
+                                           "gated_delta(conv=4)", "gau(group=8,taps=4)", "hybrid(group=8,sinks=2)",
+                                           "linformer(group=8,rank=3)", "yoso(group=8,bits=3,hashes=4)",
                                            "augmented(global=performer(features=16),group=8,taps=3)"));
 
 }  // namespace

@@ -67,6 +67,7 @@ constexpr const char* kAttentions[] = {
     "retention",
     "gla",
     "gated_delta",
+    "gated_delta(conv=4)",
     "yoso(group=8,bits=3,hashes=4)",
     "linformer(group=8,rank=3)",
     "hybrid(group=8,sinks=2)",
@@ -222,6 +223,9 @@ TEST_P(Laws, ASavedStateContinuesAsIfNothingHappened) {
   loaded.source = state.source;  // read again in practice: what an encoder gives is the same each time
   for (const auto& mechanism : model_->mechanisms()) {
     loaded.layers.push_back(LayerState::deserialize(mechanism->layout(), rest, "test"));
+  }
+  for (const TailShape& shape : model_->tails()) {
+    loaded.tails.push_back(RowTail::deserialize(shape, rest, "test"));
   }
   EXPECT_TRUE(rest.empty());
   EXPECT_TRUE(same_bits(plain(state, next), plain(loaded, next)));

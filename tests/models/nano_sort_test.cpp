@@ -41,8 +41,8 @@ class Recorder : public StepContext {
     for (const Rows& y : results) keep("project", y);
     return results;
   }
-  Rows attend(int64_t layer, const Rows& h, const Rows& q, const Rows& k, const Rows& v) {
-    return keep("attend", StepContext::attend(layer, h, q, k, v));
+  Rows attend(int64_t layer, const Rows& h, const Rows& q, const Rows& k, const Rows& v, const Vector* bias) {
+    return keep("attend", StepContext::attend(layer, h, q, k, v, bias));
   }
   Rows activate(Activation f, const Rows& x) { return keep("activate", StepContext::activate(f, x)); }
   Rows add(const Rows& a, const Rows& b) { return keep("add", StepContext::add(a, b)); }

@@ -149,9 +149,24 @@ at::Tensor over_rms(const at::Tensor& y) {
   return y / ((y.square().sum(at::IntArrayRef{1, 3}, true) / size).sqrt() + 1e-8);
 }
 
-// Mechanisms that forget, token by token; k and v repeated to all heads already.
-at::Tensor recurrent(const AttentionSpec& spec, const TrainRows& rows, const at::Tensor& k, const at::Tensor& v,
-                     const std::vector<at::Tensor>& parameters) {
+// Each channel of x [B, X, T, D] by its filter of weight [X D, W], as a library's grouped convolution.
+at::Tensor filtered(const AttentionSpec& spec, const at::Tensor& x, const at::Tensor& weight) {
+  const int64_t tokens = x.size(2), channels = weight.size(0), taps = weight.size(1);
+  const at::Tensor rows = x.transpose(2, 3).reshape({x.size(0), channels, tokens});
+  const at::Tensor y = at::conv1d(rows, weight.unsqueeze(1), {}, 1, taps - 1, 1, channels).narrow(2, 0, tokens);
+  const at::Tensor active = spec.value("activation", "silu") == "silu" ? y / (1 + (-y).exp()) : y;
+  return active.view({x.size(0), x.size(1), x.size(3), tokens}).transpose(2, 3);
+}
+
+// Mechanisms that forget, token by token.
+at::Tensor recurrent(const AttentionSpec& spec, const TrainRows& all, const std::vector<at::Tensor>& parameters) {
+  TrainRows rows = all;
+  if (spec.value("conv", "0") != "0") {
+    rows.q = filtered(spec, all.q, parameters[3]);
+    rows.k = filtered(spec, all.k, parameters[4]);
+    rows.v = filtered(spec, all.v, parameters[5]);
+  }
+  const at::Tensor k = repeated(rows.k, rows.q.size(1)), v = repeated(rows.v, rows.q.size(1));
   const int64_t heads = rows.q.size(1), heads_kv = rows.k.size(1), dim = k.size(3), tokens = k.size(2);
   const bool delta = spec.name() == "gated_delta";
   const at::Tensor keys = delta ? unit(k) : k, queries = delta ? unit(rows.q) : rows.q;
@@ -255,7 +270,7 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
     return spec.integer("taps", 0, 0, 4096) > 0 ? mixed + conv(v, parameters.back()) : mixed;
   }
   for (const char* name : {"retention", "gla", "gated_delta"}) {
-    if (spec.name() == name) return recurrent(spec, rows, k, v, parameters);
+    if (spec.name() == name) return recurrent(spec, rows, parameters);
   }
   if (spec.name() == "gau") return gau(spec, q, k, v, parameters);
   if (spec.name() == "linformer") {
@@ -299,7 +314,7 @@ at::Tensor plain_attention(const std::string& text, const TrainRows& rows, const
   }
   if (spec.name() == "hybrid") {
     const at::Tensor far =
-        recurrent(AttentionSpec::parse("gated_delta"), rows, k, v, {parameters.begin() + 1, parameters.end()});
+        recurrent(AttentionSpec::parse("gated_delta"), rows, {parameters.begin() + 1, parameters.end()});
     return lolcats(spec, false, q, k, v, {}) + parameters[0].view({1, -1, 1, 1}) * far;
   }
   // transnormer: a layer of the second half, as of a model of one layer.

@@ -106,6 +106,8 @@ const std::string kSpecs[] = {
     "gla(norm=none)",
     "gated_delta",
     "gated_delta(norm=none)",
+    "gated_delta(conv=4)",
+    "gated_delta(conv=3,activation=none,norm=none)",
     "hybrid(group=8,sinks=3)",
     "gau(group=8,taps=5)",
     "gau(group=12,activation=relu2,taps=3,castling=yes)",

@@ -61,7 +61,8 @@ double worst_difference(const TinyModel& shape, int64_t tokens_count) {
 
 TEST(TrainContext, EqualsTheStepHalf) {
   for (const char* spec : {"softmax", "window(group=8)", "lolcats(group=8,taps=5)", "lolcats(group=12,sinks=2)",
-                           "augmented(group=8,taps=6)", "augmented(group=12,local=terraced,scale=none)"}) {
+                           "augmented(group=8,taps=6)", "augmented(group=12,local=terraced,scale=none)",
+                           "gated_delta(conv=4)", "gated_delta(conv=1,activation=none)"}) {
     for (const int64_t tokens : {1, 23, 61}) {
       EXPECT_LT(worst_difference({.attention = {spec}}, tokens), 5e-4) << spec << " " << tokens;
       EXPECT_LT(

@@ -53,6 +53,25 @@ double affine(const Parameters& parameters, const Head& head, int64_t s, int64_t
   return z;
 }
 
+// x filtered by w [channels][taps], which starts at channel 0 of a row: rows of positions up to t.
+std::vector<std::vector<float>> filtered(const std::vector<std::vector<float>>& x, const std::vector<float>& w,
+                                         int64_t t, bool silu) {
+  const size_t channels = x[0].size(), taps = w.size() / channels;
+  std::vector<std::vector<float>> y;
+  for (int64_t s = 0; s <= t; ++s) {
+    std::vector<float>& row = y.emplace_back();
+    for (size_t c = 0; c < channels; ++c) {
+      double sum = 0;
+      for (size_t j = 0; j < taps; ++j) {
+        const int64_t from = s - static_cast<int64_t>(taps - 1 - j);
+        if (from >= 0) sum += double{w[c * taps + j]} * x[static_cast<size_t>(from)][c];
+      }
+      row.push_back(static_cast<float>(silu ? sum / (1 + std::exp(-sum)) : sum));
+    }
+  }
+  return y;
+}
+
 void finish(const AttentionSpec& spec, const Parameters& parameters, const Head& head, std::vector<double> y,
             double* out) {
   double squares = 0;
@@ -89,7 +108,15 @@ void gla(const AttentionSpec& spec, const Parameters& parameters, const Head& he
   finish(spec, parameters, head, memory.read(doubles(head.q(t), memory.dim)), out);
 }
 
-void gated_delta(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
+void gated_delta(const AttentionSpec& spec, const Parameters& parameters, const Head& all, int64_t t, double* out) {
+  Head head = all;
+  Sequence rows;
+  if (spec.integer("conv", 0, 0, 1000) > 0) {
+    const bool silu = spec.value("activation", "silu") == "silu";
+    rows = {filtered(all.rows->q, parameters[3], t, silu), filtered(all.rows->k, parameters[4], t, silu),
+            filtered(all.rows->v, parameters[5], t, silu), all.rows->hidden};
+    head.rows = &rows;
+  }
   Memory memory(head);
   const int64_t h = head.kv_head();
   for (int64_t s = 0; s <= t; ++s) {
