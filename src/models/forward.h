@@ -27,11 +27,13 @@ const typename Context::Matrix& head_of(const Weights& weights) {
 template <class Family, class Context, class Layer>
 typename Context::Tensor attention_part(Context& context, const ModelConfig& config, const Layer& layer, int64_t index,
                                         const typename Context::Tensor& x) {
-  const auto [h, q, k, v] = Family::projections(context, config, index, layer, x);
+  const std::array rows = Family::projections(context, config, index, layer, x);  // h, q, k, v
   const typename Context::Vector* bias = nullptr;
   if constexpr (requires { layer.bias; }) bias = &layer.bias;
-  auto mixed = context.attend(index, h, q, k, v, bias);
-  if constexpr (requires { Family::gated(context, layer, h, mixed); }) mixed = Family::gated(context, layer, h, mixed);
+  auto mixed = context.attend(index, rows[0], rows[1], rows[2], rows[3], bias);
+  if constexpr (requires { Family::gated(context, layer, rows[0], mixed); }) {
+    mixed = Family::gated(context, layer, rows[0], mixed);
+  }
   return context.project(mixed, std::array{&layer.o})[0];
 }
 
