@@ -12,7 +12,7 @@ import sys
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ESPALIER = ROOT / "build/release/espalier"
 ATTENTIONS = ("flash_local flash_global flash conv augmented window lolcats linear relu angular cosformer(length=8192) "
-              "performer rfa hedgehog transnormer retention gla gated_delta linformer yoso hybrid "
+              "performer rfa hedgehog transnormer retention gla gated_delta linformer yoso hybrid gau "
               "augmented(global=performer) augmented(global=relu) augmented(global=transnormer)").split()  # fmt: skip
 
 

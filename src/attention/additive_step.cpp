@@ -24,7 +24,7 @@ class Additive : public Mechanism {
         features_(form_.map->features()) {}
 
   Capabilities capabilities() const override {
-    return {.span = closed_group_ == 0, .max_length = form_.map->max_length()};
+    return {.span = true, .source = closed_group_ == 0, .max_length = form_.map->max_length()};
   }
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv,

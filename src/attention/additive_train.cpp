@@ -23,9 +23,10 @@ class TrainAdditive : public TrainMechanism {
     const at::Tensor phi_q = grouped_queries(features_q, k.size(1), chunk_);  // [B, Hk, n, H/Hk * C, M]
     const at::Tensor phi_k = grouped(features_k, chunk_);                     // [B, Hk, n, C, M], zero rows at the end
     const at::Tensor ones = at::ones({v.size(0), v.size(1), v.size(2), 1}, v.options().requires_grad(false));
-    const at::Tensor values = grouped(at::cat({v, ones}, 3), chunk_);  // the last column sums weights
-    at::Tensor sums = at::matmul(phi_q, summed_before(at::matmul(phi_k.transpose(-1, -2), values), 1));
-    if (!closed_) {
+    const at::Tensor values = grouped(at::cat({v, ones}, 3), chunk_);         // the last column sums weights
+    const at::Tensor products = at::matmul(phi_k.transpose(-1, -2), values);  // [B, Hk, n, M, Dv + 1]
+    at::Tensor sums = at::matmul(phi_q, rows.span ? products.sum(2, true) : summed_before(products, 1));
+    if (!closed_ && !rows.span) {
       const at::Tensor past = at::ones({chunk_, chunk_}, q.options().requires_grad(false)).tril();
       const at::Tensor weights = at::matmul(phi_q, phi_k.transpose(-1, -2)) * past.repeat({q.size(1) / k.size(1), 1});
       sums = sums + at::matmul(weights, values);  // [B, Hk, n, H/Hk * C, Dv + 1]

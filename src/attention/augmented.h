@@ -10,6 +10,8 @@
 // ablations).
 // Parameters: augmented.alpha [1] and X's (with a global part), conv.weight [H, W] (with taps).
 //
+// Of a span the parts are those of spans, X sees all rows, and the filters look both ways.
+//
 // `flash(group=64, local=blocked|terraced, scale=count|groups|none)` (Hua et al. 2022) is flash_local + flash_global:
 // the same with alpha = 1 and no conv.
 #pragma once

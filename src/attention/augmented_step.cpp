@@ -20,7 +20,7 @@ class Augmented : public Mechanism {
       : shape_(shape),
         fixed_alpha_(fixed_alpha),
         group_(spec.integer("group", 64, kMinGroup, kMaxGroup)),
-        filter_(spec.integer("taps", 32, 0, kMaxTaps)) {
+        filter_(spec.integer("taps", 32, 0, kMaxTaps), shape.span) {
     const std::string local = spec.choice("local", "blocked", "blocked|terraced|none");
     const std::string global = spec.value("global", "flash_global");
     const std::string scale = spec.choice("scale", "count", "count|groups|none");
@@ -38,7 +38,8 @@ class Augmented : public Mechanism {
   }
 
   Capabilities capabilities() const override {
-    return {.bias = local_ && local_->capabilities().bias,
+    return {.span = true,
+            .bias = local_ && local_->capabilities().bias,
             .max_length = global_ ? global_->capabilities().max_length : 0};
   }
   StateLayout layout() const override {

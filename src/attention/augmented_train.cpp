@@ -35,7 +35,7 @@ class TrainAugmented : public TrainMechanism {
       const at::Tensor part = global_->mix(rows, {first, last});
       add(fixed_alpha_ ? part : parameters[0] * part);
     }
-    if (taps_) add(train_conv(rows.v, parameters.back()));
+    if (taps_) add(train_conv(rows.v, parameters.back(), rows.span));
     return sum;
   }
 

@@ -2,7 +2,8 @@
 //
 //   y_t = sum_{j<W} w[h][j] v_{t - (W-1) + j}          oldest first; rows before the text are skipped
 //
-// Parameter: conv.weight [H, W], zero at first. State: the last W - 1 rows.
+// Parameter: conv.weight [H, W], zero at first. State: the last W - 1 rows. Of a span the filter looks both ways, with
+// 2 W - 1 taps.
 #pragma once
 
 #include <memory>
@@ -18,11 +19,12 @@ std::unique_ptr<Mechanism> make_conv(const AttentionSpec& spec, const AttentionS
 // The same filter as a part of another mechanism.
 class ConvFilter {
  public:
-  explicit ConvFilter(int64_t taps) : taps_(taps) {}
+  explicit ConvFilter(int64_t taps, bool both_ways = false)
+      : taps_(taps), width_(both_ways && taps > 0 ? 2 * taps - 1 : taps) {}
 
   int64_t taps() const { return taps_; }
   ParameterInfo parameter(const AttentionShape& shape) const {
-    return {"conv.weight", {shape.heads, taps_}, Init::kZero};
+    return {"conv.weight", {shape.heads, width_}, Init::kZero};
   }
   void load(std::vector<float> weight) { weight_ = std::move(weight); }
   // out [heads, Dv] += the filtered v of query heads [first_head, first_head + heads), which share a KV head, at the
@@ -31,8 +33,8 @@ class ConvFilter {
            float* out) const;
 
  private:
-  int64_t taps_;
-  std::vector<float> weight_;  // [H, W]
+  int64_t taps_, width_;
+  std::vector<float> weight_;  // [H, width]
 };
 
 inline constexpr int64_t kMaxTaps = 256;

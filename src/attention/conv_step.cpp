@@ -5,9 +5,10 @@ namespace espalier {
 
 void ConvFilter::add(const Kernels& kernels, const VisibleRows& all, int first_head, int heads, int64_t dim_v,
                      float* sums, float* out) const {
-  const VisibleRows rows = all.range(all.position() + 1 - taps_, all.position() + 1);
+  const int64_t first = all.position() + 1 - taps_;
+  const VisibleRows rows = all.range(first, first + width_);
   std::fill(sums, sums + heads * dim_v, 0.0f);
-  rows.weighted_sum(kernels, weight_.data() + (first_head + 1) * taps_ - rows.count(), taps_, heads, sums);
+  rows.weighted_sum(kernels, weight_.data() + first_head * width_ + rows.begin() - first, width_, heads, sums);
   kernels.add(out, sums, heads * dim_v, out);
 }
 
@@ -15,9 +16,9 @@ namespace {
 
 class Conv : public Mechanism {
  public:
-  Conv(const AttentionShape& shape, int64_t taps) : shape_(shape), filter_(taps) {}
+  Conv(const AttentionShape& shape, int64_t taps) : shape_(shape), filter_(taps, shape.span) {}
 
-  Capabilities capabilities() const override { return {}; }
+  Capabilities capabilities() const override { return {.span = true}; }
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv,
             .dim_k = shape_.dim_k,

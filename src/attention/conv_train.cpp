@@ -6,7 +6,11 @@
 namespace espalier {
 
 // As banded matrices: chunks of C rows see themselves and the C rows before, which hold all W - 1 <= C earlier taps.
-at::Tensor train_conv(const at::Tensor& v, const at::Tensor& weight) {
+at::Tensor train_conv(const at::Tensor& v, const at::Tensor& weight, bool both_ways) {
+  if (both_ways) {  // what looks back from so many rows later
+    const int64_t ahead = weight.size(1) / 2;
+    return train_conv(at::constant_pad_nd(v, {0, 0, 0, ahead}), weight).narrow(2, ahead, v.size(2));
+  }
   const int64_t heads = weight.size(0), taps = weight.size(1), chunk = std::max<int64_t>(64, taps);
   // lag[i][c] = rows between output row i of a chunk and column c of [chunk before, chunk]
   const at::Tensor row = at::arange(chunk).unsqueeze(1) + chunk, column = at::arange(2 * chunk).unsqueeze(0);
@@ -25,7 +29,7 @@ class TrainConv : public TrainMechanism {
  public:
   at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
     const at::Tensor& v = rows.v;
-    return train_conv(v, parameters[0]);
+    return train_conv(v, parameters[0], rows.span);
   }
 };
 

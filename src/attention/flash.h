@@ -9,6 +9,9 @@
 //     y_t = q^_t . sum_{g(s)<g(t)} k^_s v_s^T / c_t                  c_t = max(g(t) G, G) for count, max(g(t), 1) for
 //                                                                    groups, 1 for none
 //     State: a Dk x Dv fold and the rows of two groups. `none` is the paper's and grows without bound with the text.
+//
+// Of a span, flash_local sees the whole group (terraced: the groups on both sides, too), and flash_global all T rows,
+// c = T for count, ceil(T / G) for groups.
 #pragma once
 
 #include <memory>
@@ -28,6 +31,11 @@ std::unique_ptr<Mechanism> make_flash_global(const AttentionSpec& spec, const At
 inline int64_t flash_divisor(FlashScale scale, int64_t groups, int64_t group) {
   const int64_t at_least_one = groups > 1 ? groups : 1;
   return scale == FlashScale::kNone ? 1 : scale == FlashScale::kGroups ? at_least_one : at_least_one * group;
+}
+
+// Of a span of `rows` rows, all of which are in the sum.
+inline int64_t flash_span_divisor(FlashScale scale, int64_t rows, int64_t group) {
+  return scale == FlashScale::kNone ? 1 : scale == FlashScale::kGroups ? (rows + group - 1) / group : rows;
 }
 
 // The options' ranges, also for those who embed these parts.

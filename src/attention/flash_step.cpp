@@ -25,7 +25,7 @@ class FlashPart : public Mechanism {
  public:
   FlashPart(const AttentionShape& shape, int64_t group) : shape_(shape), group_(group) {}
 
-  Capabilities capabilities() const override { return {}; }
+  Capabilities capabilities() const override { return {.span = true}; }
 
  protected:
   // Memory of one attend() call.
@@ -68,7 +68,7 @@ class FlashLocal : public FlashPart {
  public:
   FlashLocal(const AttentionShape& shape, int64_t group, bool terraced) : FlashPart(shape, group), back_(terraced) {}
 
-  Capabilities capabilities() const override { return {.bias = true}; }
+  Capabilities capabilities() const override { return {.span = true, .bias = true}; }
 
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v, .block = group_, .lag = back_};
@@ -86,7 +86,8 @@ class FlashLocal : public FlashPart {
     const Scratch scratch(segment, shape_, window(), memory);
     for (int64_t row = begin; row < end; ++row) {
       const VisibleRows all(segment, kv_head, row, scratch.path);
-      const VisibleRows visible = all.range((all.position() / group_ - back_) * group_, all.position() + 1);
+      const int64_t group = all.position() / group_;
+      const VisibleRows visible = all.range((group - back_) * group_, (group + 1 + back_) * group_);
       const QueryHeads queries(segment, shape_.heads_per_kv(), kv_head, row, shape_.dim_k);
       normalised_scores(kernels, visible, queries, prepared, scratch);
       for (int h = 0; h < shape_.heads_per_kv(); ++h) {
@@ -104,9 +105,9 @@ class FlashLocal : public FlashPart {
   }
 
  private:
-  int64_t window() const { return (back_ + 1) * group_; }
+  int64_t window() const { return ((shape_.span ? 2 : 1) * back_ + 1) * group_; }
 
-  int64_t back_;  // whole groups before the open one that are seen
+  int64_t back_;  // whole groups before the open one that are seen; of a span as many after it
 };
 
 class FlashGlobal : public FlashPart {
@@ -132,11 +133,17 @@ class FlashGlobal : public FlashPart {
     add_outer_products(kernels, units.data(), shape_.dim_k, rows, shape_.dim_v, before, 1.0f, fold);
   }
 
+  // Of a span: the fold of all its rows.
   int64_t prepared_floats(const SegmentRows& segment) const override {
+    if (segment.span) return layout().fold_floats;
     return fresh_panels_floats(segment) + fold_steps_floats(segment);
   }
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                float* prepared) const override {
+    if (segment.span) {
+      const RowCopies all(segment, kv_head, 0, segment.seen_end(0));
+      return fold_rows(kernels, kv_head, all.rows, segment.state->fold(kv_head), prepared);
+    }
     make_fresh_panels(segment, kv_head, begin, end, prepared);
     make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared + fresh_panels_floats(segment));
   }
@@ -147,6 +154,7 @@ class FlashGlobal : public FlashPart {
               const float* prepared, float* memory) const override {
     const Scratch scratch(segment, shape_, group_, memory);
     float* unit = memory + Scratch::floats(segment, shape_, group_);  // [heads][Dk] q^
+    if (segment.span) return attend_span(kernels, segment, kv_head, begin, end, prepared, unit);
     const float* steps = prepared + fresh_panels_floats(segment);
     for (int64_t row = begin; row < end; ++row) {
       const VisibleRows all(segment, kv_head, row, scratch.path);
@@ -158,13 +166,7 @@ class FlashGlobal : public FlashPart {
       const int heads = shape_.heads_per_kv();
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::fill(out, out + heads * shape_.dim_v, 0.0f);
-      if (closed > group_) {
-        for (int h = 0; h < heads; ++h) {
-          const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
-          kernels.scale(queries.q[h], inverse, shape_.dim_k, unit + h * shape_.dim_k);
-        }
-        add_fold(kernels, unit, shape_.dim_k, heads, fold, shape_.dim_v, out);
-      }
+      if (closed > group_) add_units(kernels, queries, fold, unit, out);
       visible.weighted_sum(kernels, scratch.scores, scratch.window, heads, out);
       const float divisor = static_cast<float>(flash_divisor(scale_, closed / group_, group_));
       for (int64_t c = 0; c < heads * int64_t{shape_.dim_v}; ++c) out[c] /= divisor;
@@ -172,6 +174,27 @@ class FlashGlobal : public FlashPart {
   }
 
  private:
+  // out [heads, Dv] += q^ . fold
+  void add_units(const Kernels& kernels, const QueryHeads& queries, const float* fold, float* unit, float* out) const {
+    for (int h = 0; h < shape_.heads_per_kv(); ++h) {
+      const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
+      kernels.scale(queries.q[h], inverse, shape_.dim_k, unit + h * shape_.dim_k);
+    }
+    add_fold(kernels, unit, shape_.dim_k, shape_.heads_per_kv(), fold, shape_.dim_v, out);
+  }
+
+  void attend_span(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                   const float* fold, float* unit) const {
+    const int heads = shape_.heads_per_kv();
+    const auto divisor = static_cast<float>(flash_span_divisor(scale_, segment.seen_end(0), group_));
+    for (int64_t row = begin; row < end; ++row) {
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      std::fill(out, out + heads * shape_.dim_v, 0.0f);
+      add_units(kernels, QueryHeads(segment, heads, kv_head, row, shape_.dim_k), fold, unit, out);
+      for (int64_t c = 0; c < heads * int64_t{shape_.dim_v}; ++c) out[c] /= divisor;
+    }
+  }
+
   FlashScale scale_;
 };
 

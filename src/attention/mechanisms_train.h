@@ -21,8 +21,8 @@ std::unique_ptr<TrainMechanism> make_train_linformer(const AttentionSpec& spec, 
 std::unique_ptr<TrainMechanism> make_train_yoso(const AttentionSpec& spec, const AttentionShape& shape);
 std::unique_ptr<TrainMechanism> make_train_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
 
-// The FIR of conv.h over whole sequences: v [B, Hk, T, Dv], weight [H, W] -> [B, H, T, Dv].
-at::Tensor train_conv(const at::Tensor& v, const at::Tensor& weight);
+// The FIR of conv.h over whole sequences: v [B, Hk, T, Dv], weight [H, W] -> [B, H, T, Dv]; both ways [H, 2 W - 1].
+at::Tensor train_conv(const at::Tensor& v, const at::Tensor& weight, bool both_ways = false);
 
 // hedgehog.h's features of whole sequences: x [B, X, T, D], weight [X, D, F] -> [B, X, T, 2F].
 at::Tensor train_hedgehog(const at::Tensor& x, const at::Tensor& weight);

@@ -27,7 +27,8 @@ struct AttentionShape {
   int dim_v = 0;     // Dv
   int hidden = 0;    // d, the width of the rows that q, k and v are projected from
   int layer = 0, layers = 1;
-  float scale = 0;  // of q.k in softmax; 0: 1 / sqrt(Dk)
+  float scale = 0;    // of q.k in softmax; 0: 1 / sqrt(Dk)
+  bool span = false;  // of an encoder: its rows always come as a span
 
   int heads_per_kv() const { return heads / heads_kv; }
 };
@@ -36,8 +37,9 @@ struct AttentionShape {
 struct Capabilities {
   bool causal = true;
   bool tree = true;
-  bool span = false;  // a bidirectional form: SegmentRows::span
-  bool bias = false;  // takes a relative bias: SegmentRows::bias
+  bool span = false;    // a bidirectional form: SegmentRows::span, after an empty state
+  bool source = false;  // spans that see a state, too, or that alone: attention over a source
+  bool bias = false;    // takes a relative bias: SegmentRows::bias
   bool constant_state = true;
   bool surrogate_gradient = false;
   int64_t max_length = 0;  // positions that the mechanism knows; 0: any

@@ -13,7 +13,9 @@ class Softmax : public Mechanism {
  public:
   explicit Softmax(const AttentionShape& shape) : shape_(shape) {}
 
-  Capabilities capabilities() const override { return {.span = true, .bias = true, .constant_state = false}; }
+  Capabilities capabilities() const override {
+    return {.span = true, .source = true, .bias = true, .constant_state = false};
+  }
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v};
   }

@@ -19,11 +19,14 @@ constexpr FamilyFiles kFamilies[] = {
     {"flash", read_flash_config, view_flash_tensors},
 };
 
-// "espalier": {"attention": SPEC or one for each layer}: a linearized model that was saved whole.
+// "espalier": {"attention": SPEC or one for each layer, "encoder_attention": SPEC}: a linearized model that was saved
+// whole.
 void read_attention(const nlohmann::json& json, ModelConfig& config) {
   if (config.attention.empty()) config.set_attention("softmax");
   const auto own = json.find("espalier");
-  if (own == json.end() || !own->is_object() || !own->contains("attention")) return;
+  if (own == json.end() || !own->is_object()) return;
+  config.encoder_attention = ConfigJson(*own, "config.json: espalier.").text("encoder_attention", "softmax");
+  if (!own->contains("attention")) return;
   const nlohmann::json& attention = (*own)["attention"];
   config.attention_trained = true;
   if (attention.is_string()) {

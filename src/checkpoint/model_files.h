@@ -42,7 +42,9 @@ struct ModelConfig {
   int64_t token_types = 0, labels = 0;
   // An encoder-decoder's: all other fields are the decoder's.
   int64_t encoder_layers = 0;
-  int32_t decoder_start = 0;  // the token that its texts begin with
+  int32_t decoder_start = 0;                  // the token that its texts begin with
+  std::string encoder_attention = "softmax";  // SPEC of all its encoder's layers
+  std::string stack;  // what the names of a stack's own attention parameters begin with: "encoder."
   // T5's bias by distance, instead of positions; 0 buckets: none.
   int64_t relative_bias_buckets = 0, relative_bias_reach = 0;
   double relative_bias_scale = 1.0;

@@ -54,6 +54,11 @@ void ModelArguments::add_to(CLI::App& app) {
   app.add_option("--adapter", adapter, "Adapter directory that linearizes this model");
   app.add_option("--attention", attention, "Attention of all layers, e.g. 'window(group=64)'; default: the model's own")
       ->check(CLI::Validator(check_attention, "SPEC"));
+  if (encoder_decoders) {
+    app.add_option("--encoder-attention", encoder_attention,
+                   "Attention of an encoder-decoder's encoder; default: softmax")
+        ->check(CLI::Validator(check_attention, "SPEC"));
+  }
   app.add_option("--weights", weights, "Weights at run time: f32 or bf16")
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
@@ -76,6 +81,7 @@ int ModelArguments::thread_count() const {
 ModelFiles ModelArguments::open() const {
   ModelFiles files = open_model(model, {.adapter = adapter});
   if (!attention.empty()) files.config.set_attention(attention);
+  if (!encoder_attention.empty()) files.config.encoder_attention = encoder_attention;
   if (files.config.bidirectional && !encoders) {
     throw NotSupported(error_text(model, "a decoder", files.config.family + ", an encoder", "`score` or `encode`"));
   }

@@ -35,7 +35,7 @@ const std::vector<Verb>& verbs();
 
 // What every verb that runs a model takes.
 struct ModelArguments {
-  std::string model, adapter, attention, weights = "bf16";
+  std::string model, adapter, attention, encoder_attention, weights = "bf16";
   int threads = 0;  // 0: as many as there are processors
   bool verbose = false;
   // Whether the verb can do something with a model whose rows all see each other, and with one that reads a source.

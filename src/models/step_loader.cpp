@@ -37,7 +37,8 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer) {
           .hidden = static_cast<int>(config.hidden_size),
           .layer = static_cast<int>(layer),
           .layers = static_cast<int>(config.num_hidden_layers),
-          .scale = static_cast<float>(config.attention_scale)};
+          .scale = static_cast<float>(config.attention_scale),
+          .span = config.bidirectional};
 }
 
 std::vector<TailShape> tail_shapes(const ModelConfig& config,
@@ -58,15 +59,27 @@ std::vector<TailShape> tail_shapes(const ModelConfig& config,
   return shapes;
 }
 
-std::string parameter_name(const ParameterInfo& parameter, int64_t layer) {
-  return "model.layers." + std::to_string(layer) + ".self_attn." + parameter.name;
+std::string parameter_name(const ModelConfig& config, const ParameterInfo& parameter, int64_t layer) {
+  return config.stack + "model.layers." + std::to_string(layer) + ".self_attn." + parameter.name;
+}
+
+void check_fits(const ModelConfig& config, const Mechanism& mechanism, int64_t layer) {
+  const std::string where = "layer " + std::to_string(layer) + ": " + config.attention[static_cast<size_t>(layer)];
+  if (config.bidirectional && !mechanism.capabilities().span) {
+    throw NotSupported(error_text(where, "an attention with a bidirectional form, as an encoder needs it", "none",
+                                  "softmax, augmented"));
+  }
+  if (config.relative_bias_buckets > 0 && !mechanism.capabilities().bias) {
+    throw NotSupported(error_text(where, "an attention that takes a relative bias", "one that does not",
+                                  "softmax, flash_local, augmented"));
+  }
 }
 
 std::vector<std::vector<float>> mechanism_parameters(const ModelConfig& config, const TensorSource& tensors,
                                                      int64_t layer, const Mechanism& mechanism) {
   std::vector<std::vector<float>> values;
   for (const ParameterInfo& parameter : mechanism.parameters()) {
-    const std::string name = parameter_name(parameter, layer);
+    const std::string name = parameter_name(config, parameter, layer);
     const bool stored = config.attention_trained || tensors.find(name);
     values.push_back(stored ? tensors.read_checked(name, parameter.shape) : initial_values(parameter, layer));
   }
@@ -82,15 +95,7 @@ std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& confi
   std::vector<std::unique_ptr<Mechanism>> mechanisms;
   for (int64_t l = 0; l < config.num_hidden_layers; ++l) {
     auto mechanism = make_mechanism(AttentionSpec::parse(config.attention[l]), attention_shape(config, l), more);
-    if (config.bidirectional && !mechanism->capabilities().span) {
-      throw NotSupported(error_text("layer " + std::to_string(l) + ": " + config.attention[l],
-                                    "an attention with a bidirectional form, as an encoder needs it", "none",
-                                    "softmax"));
-    }
-    if (config.relative_bias_buckets > 0 && !mechanism->capabilities().bias) {
-      throw NotSupported(error_text("layer " + std::to_string(l) + ": " + config.attention[l],
-                                    "an attention that takes a relative bias", "one that does not", "softmax"));
-    }
+    check_fits(config, *mechanism, l);
     mechanism->load(mechanism_parameters(config, tensors, l, *mechanism));
     mechanisms.push_back(std::move(mechanism));
   }

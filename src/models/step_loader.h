@@ -43,6 +43,8 @@ class StepLoader {
 std::vector<std::unique_ptr<Mechanism>> load_mechanisms(const ModelConfig& config, const TensorSource& tensors,
                                                         const std::vector<MechanismEntry>& more = {});
 
+// Throws NotSupported for a mechanism that cannot do what the model's layer needs of it.
+void check_fits(const ModelConfig& config, const Mechanism& mechanism, int64_t layer);
 // The parameters of a layer's mechanism, as parameters() lists them.
 std::vector<std::vector<float>> mechanism_parameters(const ModelConfig& config, const TensorSource& tensors,
                                                      int64_t layer, const Mechanism& mechanism);
@@ -52,6 +54,6 @@ AttentionShape attention_shape(const ModelConfig& config, int64_t layer);
 std::vector<TailShape> tail_shapes(const ModelConfig& config,
                                    const std::vector<std::unique_ptr<Mechanism>>& mechanisms);
 // The name that a checkpoint stores a layer's parameter under.
-std::string parameter_name(const ParameterInfo& parameter, int64_t layer);
+std::string parameter_name(const ModelConfig& config, const ParameterInfo& parameter, int64_t layer);
 
 }  // namespace espalier

@@ -137,13 +137,14 @@ struct T5 {
   using Encoder = T5Stack<false>;
   using Decoder = T5Stack<true>;
 
-  // The encoder's own shape: as many heads, its own layers, softmax over all rows.
+  // The encoder's own shape: as many heads, its own layers and attention, over all rows.
   static ModelConfig encoder_config(const ModelConfig& config) {
     ModelConfig encoder = config;
     encoder.num_hidden_layers = config.encoder_layers;
     encoder.encoder_layers = 0;
     encoder.bidirectional = true;
-    encoder.set_attention("softmax");
+    encoder.stack = "encoder.";
+    encoder.attention.assign(static_cast<size_t>(encoder.num_hidden_layers), config.encoder_attention);
     return encoder;
   }
 };

@@ -16,19 +16,6 @@ at::Tensor tensor_of(const std::vector<float>& values, const std::vector<int64_t
   return at::from_blob(const_cast<float*>(values.data()), shape, at::kFloat).clone();
 }
 
-// The attention that the files' layer has: the teacher's.
-TrainAttention stored_attention(const ModelFiles& files, int64_t layer) {
-  const AttentionShape shape = attention_shape(files.config, layer);
-  const AttentionSpec spec = AttentionSpec::parse(files.config.attention[static_cast<size_t>(layer)]);
-  const auto mechanism = make_mechanism(spec, shape);
-  TrainAttention attention{make_train_mechanism(spec, shape), {}};
-  const auto values = mechanism_parameters(files.config, *files.tensors, layer, *mechanism);
-  for (const ParameterInfo& info : mechanism->parameters()) {
-    attention.parameters.push_back(tensor_of(values[attention.parameters.size()], info.shape));
-  }
-  return attention;
-}
-
 }  // namespace
 
 Student::Student(const ModelFiles& files, const StudentOptions& options) : config_(files.config) {
@@ -42,23 +29,27 @@ Student::Student(const ModelFiles& files, const StudentOptions& options) : confi
 
 void Student::add_mechanisms(const ModelFiles& files, const StudentOptions& options) {
   attention_.assign(static_cast<size_t>(config_.num_hidden_layers), options.attention);
+  ModelConfig own = config_;
+  own.set_attention(options.attention);
   for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
     const AttentionShape shape = attention_shape(config_, l);
     const AttentionSpec spec = AttentionSpec::parse(options.attention);
-    teacher_attention_.push_back(stored_attention(files, l));
-    TrainAttention own{make_train_mechanism(spec, shape), {}};
+    teacher_attention_.push_back(stored_attention(files.config, *files.tensors, l));
+    TrainAttention trained{make_train_mechanism(spec, shape), {}};
     std::vector<std::string> names;
-    for (const ParameterInfo& info : make_mechanism(spec, shape)->parameters()) {
+    const auto mechanism = make_mechanism(spec, shape);
+    check_fits(own, *mechanism, l);
+    for (const ParameterInfo& info : mechanism->parameters()) {
       at::Tensor tensor = tensor_of(initial_values(info, l), info.shape);
-      own.parameters.push_back(tensor);
+      trained.parameters.push_back(tensor);
       names.push_back(info.name);
-      parameters_.push_back({.name = parameter_name(info, l),
+      parameters_.push_back({.name = parameter_name(config_, info, l),
                              .tensor = tensor,
                              .feature = true,
                              .fixed = !info.trained,
                              .bf16 = info.init == Init::kIdentity});
     }
-    student_attention_.push_back(std::move(own));
+    student_attention_.push_back(std::move(trained));
     mechanism_names_.push_back(std::move(names));
   }
 }

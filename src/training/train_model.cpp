@@ -86,7 +86,7 @@ class TrainEncoderDecoder : public TrainDecoder<typename Family::Decoder> {
     TensorLoader loader(*files.tensors);
     weights_ = Family::Encoder::template load<TrainContext>(loader, config_);
     for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
-      attention_.push_back({make_train_mechanism(AttentionSpec::parse("softmax"), attention_shape(config_, l)), {}});
+      attention_.push_back(stored_attention(config_, *files.tensors, l));
     }
   }
 
@@ -125,6 +125,20 @@ constexpr TrainFamily kFamilies[] = {
 };
 
 }  // namespace
+
+TrainAttention stored_attention(const ModelConfig& config, const TensorSource& tensors, int64_t layer) {
+  const AttentionShape shape = attention_shape(config, layer);
+  const AttentionSpec spec = AttentionSpec::parse(config.attention[static_cast<size_t>(layer)]);
+  const auto mechanism = make_mechanism(spec, shape);
+  check_fits(config, *mechanism, layer);
+  TrainAttention attention{make_train_mechanism(spec, shape), {}};
+  const auto values = mechanism_parameters(config, tensors, layer, *mechanism);
+  for (const ParameterInfo& info : mechanism->parameters()) {
+    const std::vector<float>& own = values[attention.parameters.size()];
+    attention.parameters.push_back(at::from_blob(const_cast<float*>(own.data()), info.shape, at::kFloat).clone());
+  }
+  return attention;
+}
 
 at::Tensor TrainModel::read_source(const at::Tensor&) const {
   throw NotSupported(error_text("model", "an encoder-decoder", "a decoder"));

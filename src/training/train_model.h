@@ -39,6 +39,9 @@ class TrainModel {
   at::Tensor logits(TrainContext& context, const at::Tensor& tokens) const;  // [B * T, V]
 };
 
+// The attention that a layer's files say, with its parameters.
+TrainAttention stored_attention(const ModelConfig& config, const TensorSource& tensors, int64_t layer);
+
 // Reads the weights of the family that files.config names into f32 tensors. Throws NotSupported for an unknown one.
 std::unique_ptr<TrainModel> load_train_model(const ModelFiles& files);
 

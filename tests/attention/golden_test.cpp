@@ -129,6 +129,87 @@ TEST(Golden, LocalAndGlobalParts) {
   }
 }
 
+// The T5 path, decoder and encoder: ours for local, global and convolution, of values brought to length 1 for the first
+// two, and what the original's layer makes of them, z / (1e-4 + |z|) over all heads before the convolution is added.
+TEST(Golden, PartsOfTheT5Path) {
+  for (const char* name : {"t5_dec_local_T32", "t5_dec_global_T32", "t5_dec_both_norel_T32", "t5_dec_alphaboth_T32",
+                           "t5_dec_aug_T48", "t5_dec_aug_k63_pad_T32", "t5_enc_aug_pad_T32"}) {
+    const Golden file(name);
+    const bool span = std::string(name).starts_with("t5_enc");
+    for (int64_t b = 0; b < file.extent("q", 0); ++b) {
+      plain::Sequence rows{file.rows("q", b), file.rows("k", b), file.rows("v", b)};
+      AttentionShape shape = shape_of(rows, 16);
+      shape.span = span;
+      const size_t tokens = rows.q.size(), channels = rows.v[0].size();
+      const std::vector<float> real = file["key_valid"];
+      const auto is_real = [&](size_t t) { return real[static_cast<size_t>(b) * tokens + t] != 0; };
+      constexpr int64_t kReach = 15;
+      std::vector<float> biases(static_cast<size_t>(shape.heads * (2 * kReach + 1)));
+      if (file.has("bias_block")) {
+        const std::vector<float> block = file["bias_block"];  // [H][row][column]
+        for (int64_t i = 0; i < shape.heads * 16 * 16; ++i) {
+          const int64_t head = i / 256, distance = i % 16 - i / 16 % 16;
+          biases[static_cast<size_t>(head * (2 * kReach + 1) + kReach + distance)] = block[static_cast<size_t>(i)];
+        }
+      }
+      // Padding, which we do not have, is seen by the convolution of an encoder's last rows and by nothing else.
+      plain::Sequence units;
+      for (size_t t = 0; t < tokens && is_real(t); ++t) {
+        units.q.push_back(rows.q[t]);
+        units.k.push_back(rows.k[t]);
+        units.v.push_back(rows.v[t]);
+      }
+      for (std::vector<float>& row : units.v) {
+        for (size_t first = 0; first < channels; first += 16) {
+          double squares = 0;
+          for (size_t c = first; c < first + 16; ++c) squares += double{row[c]} * row[c];
+          for (size_t c = first; c < first + 16; ++c) row[c] = static_cast<float>(row[c] / std::sqrt(squares));
+        }
+      }
+      std::vector<std::vector<double>> sum(tokens, std::vector<double>(channels, 0.0));
+      const auto add = [&](const std::string& spec, const plain::Sequence& of, const plain::Parameters& parameters,
+                           const char* part, double factor) {
+        if (!file.has(part)) return;
+        const auto mechanism = make_mechanism(AttentionSpec::parse(spec), shape);
+        mechanism->load(parameters);
+        const testing::Span how{span, true, {spec.starts_with("flash_local") ? biases.data() : nullptr, kReach}};
+        const LayerState empty(mechanism->layout());
+        const auto got = testing::step(best_kernels(), *mechanism, shape, empty, of, chain(of.q.size()), {}, 1, how);
+        const auto expected = file.rows(part, b);
+        for (size_t t = 0; t < tokens; ++t) {
+          if (!is_real(t)) continue;
+          EXPECT_LT(testing::worst(got[t], {expected[t].begin(), expected[t].end()}), 5e-6) << name << " " << part;
+        }
+        for (size_t t = 0; t < got.size(); ++t) {
+          for (size_t c = 0; c < channels; ++c) sum[t][c] += factor * got[t][c];
+        }
+      };
+      add("flash_local(group=16)", units, {}, "local_out", 1.0);
+      add("flash_global(group=16,scale=none)", units, {}, "global_out", file.has("alpha") ? file["alpha"][0] : 1.0);
+      for (std::vector<double>& row : sum) {
+        double squares = 0;
+        for (const double value : row) squares += value * value;
+        for (double& value : row) value /= 1e-4 + std::sqrt(squares);
+      }
+      if (file.has("conv_out")) {
+        const int64_t kernel = file.extent("conv_weight_raw", 1), taps = kernel / 2 + 1, width = span ? kernel : taps;
+        const std::vector<float> raw = file["conv_weight_raw"];
+        std::vector<float> weight;
+        for (int64_t h = 0; h < shape.heads; ++h) {
+          weight.insert(weight.end(), raw.begin() + h * kernel, raw.begin() + h * kernel + width);
+        }
+        add("conv(taps=" + std::to_string(taps) + ")", rows, {weight}, "conv_out", 1.0);
+      }
+      const std::vector<float> expected = file["pre_o"];  // [B, T, H * D]
+      for (size_t i = 0; i < tokens * channels; ++i) {
+        if (!is_real(i / channels)) continue;
+        ASSERT_NEAR(sum[i / channels][i % channels], expected[static_cast<size_t>(b) * tokens * channels + i], 5e-6)
+            << name;
+      }
+    }
+  }
+}
+
 TEST(Golden, LinearAttention) {
   const Golden file("katharopoulos_linear_T40");
   for (int64_t b = 0; b < file.extent("q", 0); ++b) {

@@ -77,7 +77,8 @@ def test_speculation_changes_no_token(t5):
     folder, _, _ = t5
     for i, source in enumerate(SOURCES[:6]):
         attention = ("softmax", "augmented(group=8,taps=3)", "flash_local(group=16)")[i % 3]
-        common = ("generate", folder, "--attention", attention, "--prompt", source, "--max-tokens", 60, "--ignore-eos", "--json",
+        encoder = ("augmented(group=8,taps=3)", "softmax", "flash(group=16)")[i % 3]
+        common = ("generate", folder, "--attention", attention, "--encoder-attention", encoder, "--prompt", source, "--max-tokens", 60, "--ignore-eos", "--json",
                   "--temperature", 0.5 * i, "--seed", i)  # fmt: skip
         [plain] = run_json(*common, "--speculate", "off")
         [drafted] = run_json(*common, "--speculate", "ngram")

@@ -314,3 +314,23 @@ def test_refused_t5_configs(change, says, tmp_path):
     config.update(change)
     (tmp_path / "config.json").write_text(json.dumps(config))
     assert says in error_line("score", tmp_path, "--input", "-", stdin='{"tokens": [1], "source_tokens": [1]}', code=1)
+
+
+def test_encoders_take_other_attentions(tmp_path):
+    """A text's states do not depend on its batch mates, and one group that holds it all is one group."""
+    random_model("bert, bare").save_pretrained(tmp_path / "model")
+    lines = [json.dumps({"tokens": list(range(1, n))}) for n in (9, 30, 4)]
+
+    def states(attention, lines):
+        options = ("--weights", "f32", "--attention", attention, "--input", "-")
+        return [line["hidden"] for line in run_json("encode", tmp_path / "model", *options, stdin="\n".join(lines))]
+
+    plain = states("softmax", lines)
+    for attention in ("augmented(group=8,taps=4)", "flash(group=16)", "gau(group=8)", "linear", "conv"):
+        together = states(attention, lines)
+        assert together != plain
+        assert together == [states(attention, [line])[0] for line in lines]
+    assert states("flash_local(group=40)", lines) == states("flash_local(group=64)", lines)
+    assert "bidirectional" in error_line(
+        "encode", tmp_path / "model", "--attention", "gla", "--input", "-", stdin=lines[0], code=1
+    )  # fmt: skip

@@ -66,7 +66,7 @@ void add_mechanism_parameters(RandomLoader& loader, const ModelConfig& config, i
       make_mechanism(AttentionSpec::parse(config.attention[layer]), attention_shape(config, layer), more);
   for (const ParameterInfo& parameter : mechanism->parameters()) {
     const float scale = parameter.feature ? 1.0f / std::sqrt(static_cast<float>(config.head_dim)) : 0.3f;
-    loader.normal(parameter_name(parameter, layer), parameter.shape, scale);
+    loader.normal(parameter_name(config, parameter, layer), parameter.shape, scale);
   }
 }
 
@@ -113,6 +113,7 @@ ModelFiles make_tiny_model(const TinyModel& shape) {
   config.head_dim = shape.head_dim;
   config.max_position_embeddings = shape.max_positions;
   config.tie_word_embeddings = shape.tied;
+  config.encoder_attention = shape.encoder_attention;
   for (int64_t l = 0; l < shape.layers; ++l) {
     config.attention.push_back(shape.attention[static_cast<size_t>(l) % shape.attention.size()]);
   }
@@ -127,6 +128,10 @@ ModelFiles make_tiny_model(const TinyModel& shape) {
     T5::Encoder::load<RandomContext>(loader, T5::encoder_config(config));
   }
   for (int64_t l = 0; l < shape.layers; ++l) add_mechanism_parameters(loader, config, l, shape.more_mechanisms);
+  if (shape.family == "t5") {
+    const ModelConfig encoder = T5::encoder_config(config);
+    for (int64_t l = 0; l < config.encoder_layers; ++l) add_mechanism_parameters(loader, encoder, l, {});
+  }
   files.tensors = loader.tensors();
   return files;
 }

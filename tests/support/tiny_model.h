@@ -24,6 +24,7 @@ struct TinyModel {
   // One SPEC for all layers, or one per layer. The mechanisms' parameters are random too, not at their initial
   // values, so that every part takes part.
   std::vector<std::string> attention = {"softmax"};
+  std::string encoder_attention = "softmax";
   std::vector<MechanismEntry> more_mechanisms = {};
 };
 

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "attention/mechanism_train.h"
+#include "attention/reference/plain.h"
 #include "checkpoint/safetensors.h"
 #include "core/error.h"
 #include "support/plain_attention_train.h"
@@ -252,6 +253,43 @@ TEST(Golden, AugmentedEqualsTheAuthorsCode) {
   const at::Tensor got =
       original_augmented(file["q"], file["k"], file["v"], file["local_factor"], file["global_factor"], taps);
   EXPECT_LT(worst(got, file["attn_out"]), 5e-5);
+}
+
+// Rows that all see each other against the plain loops that the step half is held to.
+TEST(Spans, EqualTheDefinition) {
+  for (const char* spec_text :
+       {"softmax", "linear", "performer(features=9)", "hedgehog", "flash_local(group=8)",
+        "flash_local(group=7,local=terraced)", "flash_global(group=8)", "conv(taps=4)", "flash(group=5,scale=groups)",
+        "augmented(group=8,taps=4)", "augmented(global=relu,group=8,taps=3)", "gau(group=8,taps=3)"}) {
+    AttentionShape shape = shape_of(4, 2, 10);
+    shape.span = true;
+    for (const int64_t tokens : {1, 7, 8, 9, 30}) {
+      const Inputs inputs = random_inputs(spec_text, shape, tokens, 1);
+      const AttentionSpec spec = AttentionSpec::parse(spec_text);
+      TrainRows rows{inputs.q, inputs.k, inputs.v, inputs.hidden};
+      rows.span = true;
+      const at::Tensor got = make_train_mechanism(spec, shape)->parallel(rows, inputs.parameters);  // [1, H, T, Dv]
+      const auto values_of = [](const at::Tensor& x) {
+        const at::Tensor flat = x.contiguous();
+        return std::vector<float>(flat.const_data_ptr<float>(), flat.const_data_ptr<float>() + flat.numel());
+      };
+      plain::Sequence plain_rows;
+      for (int64_t t = 0; t < tokens; ++t) {
+        plain_rows.q.push_back(values_of(inputs.q.select(2, t)));
+        plain_rows.k.push_back(values_of(inputs.k.select(2, t)));
+        plain_rows.v.push_back(values_of(inputs.v.select(2, t)));
+      }
+      plain::Parameters parameters;
+      for (const at::Tensor& parameter : inputs.parameters) parameters.push_back(values_of(parameter));
+      for (int64_t t = 0; t < tokens; ++t) {
+        const auto expected = plain::attention_row(spec, shape, parameters, plain_rows, t, true);
+        const std::vector<float> row = values_of(got.select(2, t));
+        for (size_t c = 0; c < row.size(); ++c) {
+          ASSERT_NEAR(row[c], expected[c], 2e-5 * std::max(1.0, std::abs(expected[c]))) << spec_text << " " << tokens;
+        }
+      }
+    }
+  }
 }
 
 TEST(Golden, AugmentedGradientsEqualTheAuthorsCode) {

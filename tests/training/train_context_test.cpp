@@ -82,8 +82,12 @@ TEST(TrainContext, EqualsTheStepHalf) {
   for (const char* spec :
        {"softmax", "flash_local(group=8)", "flash_local(group=8,local=terraced)", "augmented(group=8,taps=6)"}) {
     for (const int64_t tokens : {1, 23, 61}) {
-      EXPECT_LT(worst_difference({.family = "t5", .heads_kv = 3, .attention = {spec}}, tokens), 5e-4)
-          << "t5 " << spec << " " << tokens;
+      for (const char* encoder : {"softmax", "augmented(group=8,taps=6)", "flash(group=8,local=terraced)"}) {
+        EXPECT_LT(worst_difference({.family = "t5", .heads_kv = 3, .attention = {spec}, .encoder_attention = encoder},
+                                   tokens),
+                  5e-4)
+            << "t5 " << spec << " " << encoder << " " << tokens;
+      }
     }
   }
 }

@@ -17,8 +17,8 @@ void augmented(const AttentionSpec& spec, const Parameters& parameters, const He
       flash_global(spec, {}, head, t, part.data());
     } else {
       const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
-      additive(AttentionSpec::parse(global), {parameters.begin() + 1, parameters.end()}, head, t, t / group * group,
-               part.data());
+      additive(AttentionSpec::parse(global), {parameters.begin() + 1, parameters.end()}, head, t,
+               head.span ? head.seen_end(t) : t / group * group, part.data());
     }
     for (int c = 0; c < head.shape.dim_v; ++c) out[c] += parameters[0][0] * part[static_cast<size_t>(c)];
   }
