@@ -9,11 +9,6 @@ namespace {
 // Rows of one task: they share what is read of the past, so few only where threads would have nothing to do.
 constexpr int64_t kMostRowsPerTask = 32, kFewestRowsPerTask = 4;
 
-// A long chain goes through slice by slice, so that what is prepared for some rows is still in the cache when they
-// attend.
-constexpr int64_t kSlice = 64;
-static_assert(kSlice % kPanel == 0);
-
 // Up to so much is prepared sooner than other threads hear of it.
 constexpr int64_t kFewPreparedFloats = 16384;
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <algorithm>
-#include <cmath>
 #include <vector>
 
 #include "attention/operator.h"
@@ -15,11 +14,6 @@ inline const float* extra_before(const SegmentRows& segment, int kv_head, int64_
   const int32_t parent = segment.parent[row];
   return parent >= 0 ? segment.extra_of(parent, kv_head)
                      : segment.state->extra_row(kv_head, segment.state->length() - 1);
-}
-
-// log(1 + e^x)
-inline double softplus(double x) {
-  return x > 0 ? x + std::log1p(std::exp(-x)) : std::log1p(std::exp(x));
 }
 
 // [columns, rows] of x [rows, columns].

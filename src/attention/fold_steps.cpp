@@ -8,15 +8,28 @@ namespace {
 
 int64_t borders(const SegmentRows& segment) {
   const LayerState& state = *segment.state;
-  const int32_t deepest = *std::max_element(segment.depth, segment.depth + segment.rows);
+  const int32_t deepest =
+      segment.chain ? segment.depth[segment.rows - 1] : *std::max_element(segment.depth, segment.depth + segment.rows);
   return (state.fold_end(state.length() + deepest) - state.fold_end()) / state.layout().block;
+}
+
+// A chain's rows read the folds of their slice only, so memory for those is used again and again; not where every
+// block's fold stays.
+template <class Float>
+Float* fold_at(const SegmentRows& segment, int64_t step, Float* steps) {
+  const StateLayout& layout = segment.state->layout();
+  if (segment.chain && !layout.fold_grows) step %= kSlice / layout.block + 2;
+  return steps + step * layout.fold_floats;
 }
 
 }  // namespace
 
 int64_t fold_steps_floats(const SegmentRows& segment) {
   const StateLayout& layout = segment.state->layout();
-  return layout.fold_floats == 0 ? 0 : borders(segment) * layout.fold_floats;
+  if (layout.fold_floats == 0) return 0;
+  const int64_t all = borders(segment);
+  const bool in_turn = segment.chain && !layout.fold_grows;
+  return (in_turn ? std::min(all, kSlice / layout.block + 2) : all) * layout.fold_floats;
 }
 
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
@@ -55,17 +68,29 @@ RowCopies::RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int
 }
 
 void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                    int64_t step, float* steps) {
+                    int64_t step, float* steps, RowAccess access) {
   const LayerState& state = *segment.state;
   const StateLayout& layout = state.layout();
-  const float* previous = step == 0 ? state.fold(kv_head) : steps + (step - 1) * layout.fold_floats;
-  float* fold = steps + step * layout.fold_floats;
+  const float* previous = step == 0 ? state.fold(kv_head) : fold_at(segment, step - 1, steps);
+  float* fold = fold_at(segment, step, steps);
   if (layout.fold_grows) {
     std::fill(fold, fold + layout.fold_floats, 0.0f);
     previous = fold;
   }
   const int64_t end = state.fold_end() + (step + 1) * layout.block;
   const int64_t begin = std::min(end, std::max(end - layout.block, layout.unfolded()));
+  if (access == RowAccess::kInPlace && segment.chain && begin >= state.length()) {
+    const int64_t row = begin - state.length();
+    const FoldRows rows{.first = begin,
+                        .count = end - begin,
+                        .k = segment.k + row * segment.k_stride + int64_t{kv_head} * layout.dim_k,
+                        .v = segment.v + row * segment.v_stride + int64_t{kv_head} * layout.dim_v,
+                        .extra = segment.extra_of(row, kv_head),
+                        .k_stride = segment.k_stride,
+                        .v_stride = segment.v_stride,
+                        .extra_stride = int64_t{layout.heads_kv} * layout.dim_extra};
+    return mechanism.fold_rows(kernels, kv_head, rows, previous, fold);
+  }
   const RowCopies copies(segment, kv_head, begin, end);
   mechanism.fold_rows(kernels, kv_head, copies.rows, previous, fold);
 }
@@ -93,7 +118,7 @@ void add_outer_products(const Kernels& kernels, const float* phi, int64_t featur
 
 const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps) {
   const int64_t step = fold_steps_before(segment, position);
-  return step == 0 ? segment.state->fold(kv_head) : steps + (step - 1) * segment.state->layout().fold_floats;
+  return step == 0 ? segment.state->fold(kv_head) : fold_at(segment, step - 1, steps);
 }
 
 }  // namespace espalier

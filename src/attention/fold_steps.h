@@ -25,9 +25,11 @@ int64_t fold_steps_floats(const SegmentRows& segment);
 // Those that rows [begin, end) need beside what the rows before them do; `steps` [borders][fold_floats].
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
                      int64_t begin, int64_t end, float* steps);
-// One of them, [0, borders), after those before it: for a mechanism whose rows depend on the folds before them.
+// One of them, [0, borders), after those before it: for a mechanism whose rows depend on the folds before them. Its
+// fold_rows() may get a chain's rows where they lie, if it reads each of them once.
+enum class RowAccess { kCopies, kInPlace };
 void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                    int64_t step, float* steps);
+                    int64_t step, float* steps, RowAccess access = RowAccess::kCopies);
 // How many of them a node at `position` needs.
 int64_t fold_steps_before(const SegmentRows& segment, int64_t position);
 // The fold that a node at `position` reads.
@@ -58,9 +60,10 @@ inline int64_t most_queries(const AttentionShape& shape) {
   return std::max(kQueriesTogether, shape.heads_per_kv());
 }
 
-// out [queries][Dv] += weights [queries][features] . fold [features][Dv], features in turn.
+// out [queries][Dv], out_stride apart (0: without gaps), += weights [queries][features] . fold [features][Dv], features
+// in turn.
 inline void add_fold(const Kernels& kernels, const float* weights, int64_t features, int64_t queries, const float* fold,
-                     int64_t dim_v, float* out) {
+                     int64_t dim_v, float* out, int64_t out_stride = 0) {
   kernels.weighted_sum({.weights = weights,
                         .weight_stride = features,
                         .queries = queries,
@@ -69,7 +72,7 @@ inline void add_fold(const Kernels& kernels, const float* weights, int64_t featu
                         .row_stride = dim_v,
                         .dim = dim_v,
                         .out = out,
-                        .out_stride = dim_v});
+                        .out_stride = out_stride > 0 ? out_stride : dim_v});
 }
 
 // fold [features][Dv] = factor * before, and += phi_j v_j^T for the rows in turn; phi [rows.count][features].

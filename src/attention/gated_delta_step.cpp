@@ -40,9 +40,19 @@ class GatedDelta : public Mechanism {
     return all;
   }
   void load(const std::vector<std::vector<float>>& values) override {
-    weight_ = transposed(values[0], shape_.hidden);
-    bias_ = values[1];
-    a_log_ = values[2];
+    // All b, then all a: rows of two for each KV head become two of all heads.
+    const auto heads = static_cast<size_t>(shape_.heads_kv), width = static_cast<size_t>(shape_.hidden);
+    std::vector<float> weight(values[0].size());
+    bias_.resize(values[1].size());
+    for (size_t output = 0; output < 2 * heads; ++output) {
+      const size_t to = output % 2 * heads + output / 2;
+      std::copy_n(values[0].begin() + static_cast<std::ptrdiff_t>(output * width), width,
+                  weight.begin() + static_cast<std::ptrdiff_t>(to * width));
+      bias_[to] = values[1][output];
+    }
+    weight_ = transposed(weight, shape_.hidden);
+    decay_rate_.clear();
+    for (const float a : values[2]) decay_rate_.push_back(static_cast<float>(-std::exp(double{a})));
     convolution_.load(values, 3);
     norm_.load(values);
   }
@@ -53,42 +63,45 @@ class GatedDelta : public Mechanism {
   void fold_rows(const Kernels& kernels, int, const FoldRows& rows, const float* before, float* fold) const override {
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, last = rows.count - 1;
     const float total = rows.extra_row(last)[dim_v];
-    std::vector<float> decay(static_cast<size_t>(rows.count));
+    static thread_local std::vector<float> memory;  // a long prompt comes here ten thousand times
+    memory.resize(static_cast<size_t>(rows.count * (dim + 1) + 1));
+    float* decay = memory.data();          // [count], then the block's own
+    float* keys = decay + rows.count + 1;  // [count][Dk]
+    for (int64_t row = 0; row < rows.count; ++row) decay[row] = total - rows.extra_row(row)[dim_v];
+    decay[rows.count] = total;
+    kernels.exp_sum(decay, 0.0f, rows.count + 1, decay);
+    const float whole = decay[rows.count];
     for (int64_t row = 0; row < rows.count; ++row) {
-      decay[static_cast<size_t>(row)] = total - rows.extra_row(row)[dim_v];
-    }
-    kernels.exp_sum(decay.data(), 0.0f, rows.count, decay.data());
-    float whole = total;
-    kernels.exp_sum(&whole, 0.0f, 1, &whole);
-    std::vector<float> keys(static_cast<size_t>(rows.count * dim));
-    for (int64_t row = 0; row < rows.count; ++row) {
-      const float factor = rows.extra_row(row)[dim_v + 1] * decay[static_cast<size_t>(row)];
-      kernels.scale(rows.k_row(row), factor, dim, keys.data() + row * dim);
+      kernels.scale(rows.k_row(row), rows.extra_row(row)[dim_v + 1] * decay[row], dim, keys + row * dim);
     }
     FoldRows updates = rows;
     updates.v = rows.extra;
     updates.v_stride = rows.extra_stride;
-    add_outer_products(kernels, keys.data(), dim, updates, dim_v, before, whole, fold);
+    add_outer_products(kernels, keys, dim, updates, dim_v, before, whole, fold);
   }
 
   // Until prepare() comes: beta and the row's own log-decay where the two numbers beside u will stand.
   bool has_gates() const override { return true; }
   void make_gates(const Kernels& kernels, const SegmentRows& segment, int64_t begin, int64_t end) const override {
     const int64_t heads = shape_.heads_kv;
-    std::vector<float> z(static_cast<size_t>((end - begin) * 2 * heads));  // [rows][Hk, 2]
+    std::vector<float> z(static_cast<size_t>((end - begin) * 2 * heads));  // [rows][2, Hk]
     project_gates(kernels, segment, begin, end, weight_, bias_, z.data());
     for (int64_t row = begin; row < end; ++row) {
+      float* beta = z.data() + (row - begin) * 2 * heads;
+      float* decay = beta + heads;
+      kernels.activate(Activation::kSigmoid, beta, heads, beta);
+      kernels.activate(Activation::kSoftplus, decay, heads, decay);
       for (int64_t head = 0; head < heads; ++head) {
-        const float* own = z.data() + ((row - begin) * heads + head) * 2;
         float* gates = segment.extra_of(row, static_cast<int>(head)) + shape_.dim_v;
-        gates[0] = static_cast<float>(1.0 / (1.0 + std::exp(-double{own[0]})));
-        gates[1] = static_cast<float>(-std::exp(double{a_log_[static_cast<size_t>(head)]}) * softplus(own[1]));
+        gates[0] = beta[head];
+        gates[1] = decay_rate_[static_cast<size_t>(head)] * decay[head];
       }
     }
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {
-    return fresh_panels_floats(segment) + segment.rows * decay_floats() + fold_steps_floats(segment);
+    return fresh_panels_floats(segment) + factor_rows(segment) * decay_floats() + fold_steps_floats(segment) +
+           update_floats();
   }
   // u of every row, in their order: each needs those of its ancestors and the folds before it.
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
@@ -100,10 +113,10 @@ class GatedDelta : public Mechanism {
     for (int64_t first = begin; first < end;) {
       const int64_t position = segment.position(first);
       for (; made < fold_steps_before(segment, position); ++made) {
-        make_fold_step(kernels, *this, segment, kv_head, made, steps);
+        make_fold_step(kernels, *this, segment, kv_head, made, steps, RowAccess::kInPlace);
       }
       // Rows of a chain in one block go over the fold and the rows before them together.
-      const int64_t together = segment.chain ? std::min(end - first, block_ - position % block_) : 1;
+      const int64_t together = segment.chain ? std::min({end - first, block_ - position % block_, kMostTogether}) : 1;
       make_updates(kernels, segment, kv_head, {first, first + together}, fold_for(segment, kv_head, position, steps),
                    prepared, path.data());
       first += together;
@@ -126,17 +139,25 @@ class GatedDelta : public Mechanism {
   struct Range {
     int64_t begin, end;
   };
+  // Rows that make_updates() takes at once.
+  static constexpr int64_t kMostTogether = 64;
 
   // Prepared: panels of the new keys; for each row, and every row j that it sees, e^{decay from j down to itself} /
   // |k_j|, and at [2 blocks] the decay of the fold; folds at borders.
   int64_t decay_floats() const { return 2 * block_ + 1; }
+  // Memory of make_updates().
+  int64_t update_floats() const { return block_ * (1 + 2 * block_ + kPanel + shape_.dim_k) + 4 * block_; }
   template <class Float>
   Float* factors_of(const SegmentRows& segment, Float* prepared, int64_t row) const {
-    return prepared + fresh_panels_floats(segment) + row * decay_floats();
+    return prepared + fresh_panels_floats(segment) + row % factor_rows(segment) * decay_floats();
+  }
+  // A chain's are read in their slice alone.
+  static int64_t factor_rows(const SegmentRows& segment) {
+    return segment.chain ? std::min(segment.rows, kSlice) : segment.rows;
   }
   template <class Float>
   Float* steps_of(const SegmentRows& segment, Float* prepared) const {
-    return factors_of(segment, prepared, segment.rows);
+    return prepared + fresh_panels_floats(segment) + factor_rows(segment) * decay_floats();
   }
 
   // Beside rows [begin, end) of one block, which read the same fold:
@@ -146,15 +167,23 @@ class GatedDelta : public Mechanism {
     const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, row_floats = shape_.heads_kv * int64_t{dim_v + 2};
     const int64_t window = 2 * block_, count = rows.end - rows.begin, position = segment.position(rows.begin);
     const int64_t window_begin = segment.state->window_begin(position), block_begin = position / block_ * block_;
-    const int64_t before = position - window_begin;  // rows that all of these see
-    std::vector<float> memory(static_cast<size_t>(count * (1 + window + kPanel + dim) + 2 * window));
-    float* beta = memory.data();                   // [count]
-    float* products = beta + count;                // [count][window]
-    float* temporary = products + count * window;  // [count][16]
-    float* units = temporary + count * kPanel;     // [count][Dk]
-    float* sums = units + count * dim;             // [window] log-decays from the start of their blocks
-    float* inverse = sums + window;                // [window] 1 / |k|
-    std::vector<const float*> k(static_cast<size_t>(count));
+    const int64_t before = position - window_begin;                          // rows that all of these see
+    float* beta = steps_of(segment, prepared) + fold_steps_floats(segment);  // [count]
+    float* products = beta + count;                                          // [count][window]
+    float* temporary = products + count * window;                            // [count][16]
+    float* units = temporary + count * kPanel;                               // [count][Dk]
+    float* sums = units + count * dim;  // [window] log-decays from the start of their blocks
+    float* inverse = sums + window;     // [window] 1 / |k|
+    float squares[kPanel];
+    int64_t panel = -1;  // that they are of
+    const auto square_of = [&](int64_t row) {
+      if (row / kPanel != panel) {
+        panel = row / kPanel;
+        kernels.panel_squares(prepared + panel * kPanel * dim, dim, squares);
+      }
+      return squares[row % kPanel];
+    };
+    const float* k[kMostTogether];
     const VisibleRows first(segment, kv_head, rows.begin, path);
     for (int64_t j = 0; j < before; ++j) {
       const float* extra = first.extra(window_begin + j);
@@ -167,11 +196,11 @@ class GatedDelta : public Mechanism {
       float* extra = segment.extra_of(row, kv_head);
       const float* key = segment.k + row * segment.k_stride + kv_head * dim;
       const float* v = segment.v + row * segment.v_stride + kv_head * dim_v;
-      k[static_cast<size_t>(i)] = key;
+      k[i] = key;
       const float log_decay = extra[dim_v + 1];
       beta[i] = extra[dim_v];
       extra[dim_v] = sums[seen] = (position + i == block_begin ? 0.0f : sums[seen - 1]) + log_decay;
-      extra[dim_v + 1] = inverse[seen] = 1.0f / std::max(std::sqrt(kernels.dot(key, key, dim)), kMinNorm);
+      extra[dim_v + 1] = inverse[seen] = 1.0f / std::max(std::sqrt(square_of(row)), kMinNorm);
       float* factors = factors_of(segment, prepared, row);
       for (int64_t j = 0; j < block_begin - window_begin; ++j) factors[j] = sums[seen] + (total - sums[j]);
       for (int64_t j = block_begin - window_begin; j <= seen; ++j) factors[j] = sums[seen] - sums[j];
@@ -184,7 +213,7 @@ class GatedDelta : public Mechanism {
     for (int64_t i = 0; i < count; ++i) {
       float* factors = all_factors + i * decay_floats();
       for (int64_t j = 0; j <= before + i; ++j) factors[j] *= inverse[j];
-      kernels.scale(k[static_cast<size_t>(i)], -inverse[before + i] * factors[window], dim, units + i * dim);
+      kernels.scale(k[i], -inverse[before + i] * factors[window], dim, units + i * dim);
     }
     float* updates = segment.extra_of(rows.begin, kv_head);
     kernels.weighted_sum({.weights = units,
@@ -199,7 +228,7 @@ class GatedDelta : public Mechanism {
     // -decay k^.k^ for every row over all that the last of them sees; each then takes those before itself.
     const VisibleRows last(segment, kv_head, rows.end - 1, path);
     const VisibleRows all = last.range(window_begin, position + count);
-    all.scores(kernels, k.data(), static_cast<int>(count), prepared, temporary, products, window);
+    all.scores(kernels, k, static_cast<int>(count), prepared, temporary, products, window);
     for (int64_t i = 0; i < count; ++i) {
       const float* factors = all_factors + i * decay_floats();
       const float own = -inverse[before + i];
@@ -230,8 +259,11 @@ class GatedDelta : public Mechanism {
     float* scores = scratch + segment.rows;                     // [queries][window]
     float* temporary = scores + most_queries(shape_) * window;  // [queries][16]
     float* scaled = temporary + most_queries(shape_) * kPanel;  // [queries][Dk]
-    float* sums = scaled + most_queries(shape_) * dim;          // [queries][Dv]
-    float* units = sums + most_queries(shape_) * dim_v;         // [queries] factor / |q|
+    float* aside = scaled + most_queries(shape_) * dim;         // [queries][Dv]
+    float* units = aside + most_queries(shape_) * dim_v;        // [queries] factor / |q|
+    // Where a row has one query its sums can stand in the output.
+    float* sums = heads == 1 ? output_of(segment, shape_, kv_head, 0, rows.begin) : aside;
+    const int64_t sum_stride = heads == 1 ? segment.out_stride : dim_v;
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));
     const int64_t shared = std::max(window_begin, seen_by_all(segment, rows.begin));
     const float* q[kMaxHeadsPerKv];
@@ -244,8 +276,8 @@ class GatedDelta : public Mechanism {
         kernels.scale(q[i], units[i] * factors_of(segment, prepared, row)[window], dim, scaled + i * dim);
       }
     }
-    std::fill(sums, sums + queries * dim_v, 0.0f);
-    add_fold(kernels, scaled, dim, queries, fold, dim_v, sums);
+    for (int64_t i = 0; i < queries; ++i) std::fill_n(sums + i * sum_stride, dim_v, 0.0f);
+    add_fold(kernels, scaled, dim, queries, fold, dim_v, sums, sum_stride);
     // Weights of rows [first, first + n) over positions [from, to), of which each uses what it sees.
     const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
       const int64_t offset = visible.begin() - window_begin;
@@ -263,7 +295,7 @@ class GatedDelta : public Mechanism {
                          int64_t stagger = 0) {
       if (visible.count() == 0) return;
       visible.weighted_extra_sum(kernels, weights, window, static_cast<int>(n * heads),
-                                 sums + (first - rows.begin) * heads * dim_v, dim_v, stagger);
+                                 sums + (first - rows.begin) * heads * sum_stride, sum_stride, stagger);
     };
     const int64_t count = rows.end - rows.begin;
     if (segment.chain) {
@@ -283,7 +315,7 @@ class GatedDelta : public Mechanism {
     }
     for (int64_t row = rows.begin; row < rows.end; ++row) {
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-      std::copy_n(sums + (row - rows.begin) * heads * dim_v, heads * dim_v, out);
+      if (heads > 1) std::copy_n(sums + (row - rows.begin) * heads * dim_v, heads * dim_v, out);
       for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);
     }
   }
@@ -292,7 +324,7 @@ class GatedDelta : public Mechanism {
   ShortConvolution convolution_;
   HeadNorm norm_;
   int64_t block_;
-  std::vector<float> weight_, bias_, a_log_;  // [d, Hk 2], [Hk 2], [Hk]
+  std::vector<float> weight_, bias_, decay_rate_;  // [d, 2 Hk], [2 Hk], [Hk] -e^a
 };
 
 }  // namespace

@@ -65,7 +65,9 @@ class Gla : public Mechanism {
     float* z = segment.extra_of(begin, 0);  // [rows][Hk, Dk]
     project_gates(kernels, segment, begin, end, weight_, bias_, z);
     const int64_t count = (end - begin) * shape_.heads_kv * shape_.dim_k;
-    for (int64_t i = 0; i < count; ++i) z[i] = static_cast<float>(-softplus(-double{z[i]}) / kGateDivisor);
+    kernels.scale(z, -1.0f, count, z);
+    kernels.activate(Activation::kSoftplus, z, count, z);
+    kernels.scale(z, static_cast<float>(-1.0 / kGateDivisor), count, z);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override { return fold_steps_floats(segment); }

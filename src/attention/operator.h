@@ -122,6 +122,11 @@ struct FoldRows {
 
 class ShortConvolution;
 
+// A long chain goes through slice by slice, so that what is prepared for some rows is still in the cache when they
+// attend.
+inline constexpr int64_t kSlice = 64;
+static_assert(kSlice % kPanel == 0);
+
 class Mechanism {
  public:
   virtual ~Mechanism() = default;
@@ -152,7 +157,7 @@ class Mechanism {
   // Floats of memory that prepare() fills per KV head and attend() reads.
   virtual int64_t prepared_floats(const SegmentRows& segment) const = 0;
   // Work that rows [begin, end) of one KV head and those after them share: panels of the new keys, folds at the block
-  // borders that the rows cross. Called for runs of a chain's rows that begin at multiples of kPanel, in turn, each
+  // borders that the rows cross. Called for slices of a chain's rows that begin at multiples of kSlice, in turn, each
   // before its rows attend; for all nodes of a tree at once.
   virtual void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                        float* prepared) const = 0;

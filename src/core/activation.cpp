@@ -14,6 +14,7 @@ Activation activation_by_name(std::string_view name, std::string_view where) {
       {"gelu_fast", Activation::kGeluTanh}, {"gelu_pytorch_tanh", Activation::kGeluTanh},
       {"relu", Activation::kRelu},          {"relu2", Activation::kReluSquared},
       {"tanh", Activation::kTanh},          {"laplace", Activation::kLaplace},
+      {"sigmoid", Activation::kSigmoid},    {"softplus", Activation::kSoftplus},
   };
   std::string known;
   for (const auto& [own, activation] : kNames) {

@@ -23,7 +23,7 @@ void scores_of(const float* const* q, const float* panel, int64_t dim, float* sc
 }
 
 // Rows at once: enough sums for the multiply-adds not to wait for each other, few enough to stay in registers.
-constexpr int kMostRows = 6;
+constexpr int kMostRows = kParts == 1 ? 12 : 6;
 
 template <int kRows = kMostRows>
 void scores_of_rest(const float* const* q, int count, const float* panel, int64_t dim, float* scores,

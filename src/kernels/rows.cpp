@@ -113,6 +113,24 @@ struct Tanh {  // 2 / (1 + e^-2x) - 1, and x - x^3/3 + 2x^5/15 - 17x^7/315 where
   }
 };
 
+struct Sigmoid {
+  HWY_INLINE V16 operator()(const V16& x) const { return gate_by_sigmoid(broadcast(1.0f), x); }
+};
+// max(x, 0) + log(1 + t), t = e^-|x|, and log(1 + t) = 2 atanh(s), s = t / (2 + t) <= 1/3, by its series.
+struct Softplus {
+  HWY_INLINE V16 operator()(const V16& x) const {
+    const V16 size = max(x, mul(x, broadcast(-1.0f)));
+    const V16 t = exp_lanes(mul(size, broadcast(-1.0f)));
+    const V16 s = div(t, add(t, broadcast(2.0f)));
+    const V16 square = mul(s, s);
+    V16 p = broadcast(1.0f / 15.0f);
+    for (const float coefficient :
+         {1.0f / 13.0f, 1.0f / 11.0f, 1.0f / 9.0f, 1.0f / 7.0f, 1.0f / 5.0f, 1.0f / 3.0f, 1.0f}) {
+      p = fma(p, square, broadcast(coefficient));
+    }
+    return fma(mul(s, broadcast(2.0f)), p, max(x, broadcast(0.0f)));
+  }
+};
 struct Laplace {  // erfc(|u|) / 2 below the middle, 1 - erfc(u) / 2 above
   HWY_INLINE V16 operator()(const V16& x) const {
     const V16 u = mul(add(x, broadcast(-0.70710678f)), broadcast(2.5066283f));
@@ -136,6 +154,10 @@ void with_activation(Activation f, Body&& body) {
       return body(ReluSquared());
     case Activation::kTanh:
       return body(Tanh());
+    case Activation::kSigmoid:
+      return body(Sigmoid());
+    case Activation::kSoftplus:
+      return body(Softplus());
     case Activation::kLaplace:
       return body(Laplace());
   }

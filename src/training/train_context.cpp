@@ -123,6 +123,10 @@ at::Tensor TrainContext::activate(Activation f, const at::Tensor& x) const {
       return at::relu(x).square();
     case Activation::kTanh:
       return at::tanh(x);
+    case Activation::kSigmoid:
+      return at::sigmoid(x);
+    case Activation::kSoftplus:
+      return at::softplus(x);
     case Activation::kLaplace:
       return 0.5 * at::erfc((std::sqrt(0.5) - x) * std::sqrt(2.0 * M_PI));
   }

@@ -120,6 +120,8 @@ TEST(Rows, Activations) {
       {Activation::kRelu, [](double x) { return std::max(x, 0.0); }},
       {Activation::kReluSquared, [](double x) { return std::max(x, 0.0) * std::max(x, 0.0); }},
       {Activation::kTanh, [](double x) { return std::tanh(x); }},
+      {Activation::kSigmoid, [](double x) { return 1.0 / (1.0 + std::exp(-x)); }},
+      {Activation::kSoftplus, [](double x) { return std::log1p(std::exp(x)); }},
       {Activation::kLaplace, [](double x) { return 0.5 * std::erfc((std::sqrt(0.5) - x) * std::sqrt(2.0 * M_PI)); }},
   };
   for (const auto& [f, exact] : activations) {
