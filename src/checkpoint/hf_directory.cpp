@@ -7,6 +7,7 @@
 #include "checkpoint/hf_tokenizer.h"
 #include "checkpoint/json_file.h"
 #include "checkpoint/safetensors.h"
+#include "checkpoint/tensor_views.h"
 #include "core/error.h"
 
 namespace espalier {
@@ -46,9 +47,12 @@ ModelFiles open_hf_directory(const fs::path& directory) {
   if (!fs::exists(directory / "config.json")) {
     throw InvalidArgument(error_text(directory.string(), "config.json", "none", "a .gguf file or a model directory"));
   }
-  files.config = read_model_config(read_json_file(directory / "config.json"));
+  const Json config = read_json_file(directory / "config.json");
+  files.config = read_model_config(config);
+  files.config_json = config.dump();
   files.weights = weight_files(directory);
   files.tensors = view_model_tensors(std::make_shared<SafetensorsSource>(files.weights), files.config);
+  files.views = std::dynamic_pointer_cast<const TensorViews>(files.tensors);
   files.tokenizer = read_hf_tokenizer(directory, files.config.family, files.config.vocab_size);
   return files;
 }

@@ -72,11 +72,16 @@ struct ModelConfig {
   }
 };
 
+class TensorViews;
+
 struct ModelFiles {
   ModelConfig config;
   std::shared_ptr<const TensorSource> tensors;
   TokenizerData tokenizer;                     // pieces are empty when the model ships none
   std::vector<std::filesystem::path> weights;  // the base's weight files
+  // Of a directory: its config.json, and how its tensors became those of `tensors`; null: they are named as they are.
+  std::string config_json;
+  std::shared_ptr<const TensorViews> views;
 };
 
 // What an adapter binds to: SHA-256 (hex) over the base's weight files in order. Reads them whole.

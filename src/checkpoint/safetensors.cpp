@@ -148,35 +148,53 @@ void SafetensorsSource::read(std::string_view name, float* out) const {
   for (int64_t i = 0; i < elements; ++i) out[i] = type->read(it->second.data + i * type->bytes);
 }
 
+namespace {
+
+int64_t elements_of(const TensorToWrite& tensor) {
+  int64_t elements = 1;
+  for (const int64_t extent : tensor.shape) elements *= extent;
+  return elements;
+}
+
+}  // namespace
+
 void write_safetensors(const std::filesystem::path& path, const std::vector<TensorToWrite>& tensors,
                        const std::map<std::string, std::string>& metadata) {
   Json header = Json::object();
   if (!metadata.empty()) header["__metadata__"] = metadata;
   uint64_t offset = 0;
-  std::vector<std::vector<bf16>> rounded;
-  std::vector<std::string_view> parts(2);
   for (const TensorToWrite& tensor : tensors) {
-    int64_t elements = 1;
-    for (const int64_t extent : tensor.shape) elements *= extent;
     const bool narrow = tensor.type == StoredType::kBf16;
-    const uint64_t bytes = static_cast<uint64_t>(elements) * (narrow ? 2 : 4);
+    const uint64_t bytes = static_cast<uint64_t>(elements_of(tensor)) * (narrow ? 2 : 4);
     header[tensor.name] = {
         {"dtype", narrow ? "BF16" : "F32"}, {"shape", tensor.shape}, {"data_offsets", {offset, offset + bytes}}};
     offset += bytes;
-    const char* data = reinterpret_cast<const char*>(tensor.values);
-    if (narrow) {
-      std::vector<bf16>& values = rounded.emplace_back(static_cast<size_t>(elements));
-      for (int64_t i = 0; i < elements; ++i) values[static_cast<size_t>(i)] = float_to_bf16(tensor.values[i]);
-      data = reinterpret_cast<const char*>(values.data());
-    }
-    parts.emplace_back(data, static_cast<size_t>(bytes));
   }
   std::string text = header.dump();
   text.resize((text.size() + 7) / 8 * 8, ' ');
   const uint64_t size = text.size();
-  parts[0] = {reinterpret_cast<const char*>(&size), 8};
-  parts[1] = text;
-  write_file(path, parts);
+  write_file(path, [&](const std::function<void(std::string_view part)>& write) {
+    write({reinterpret_cast<const char*>(&size), 8});
+    write(text);
+    std::vector<float> values;
+    std::vector<bf16> rounded;
+    for (const TensorToWrite& tensor : tensors) {
+      const auto elements = static_cast<size_t>(elements_of(tensor));
+      const float* own = tensor.values;
+      if (tensor.read) {
+        values.resize(elements);
+        tensor.read(values.data());
+        own = values.data();
+      }
+      if (tensor.type == StoredType::kF32) {
+        write({reinterpret_cast<const char*>(own), elements * sizeof(float)});
+        continue;
+      }
+      rounded.resize(elements);
+      for (size_t i = 0; i < elements; ++i) rounded[i] = float_to_bf16(own[i]);
+      write({reinterpret_cast<const char*>(rounded.data()), elements * sizeof(bf16)});
+    }
+  });
 }
 
 }  // namespace espalier

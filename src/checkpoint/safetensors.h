@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -45,8 +46,9 @@ enum class StoredType { kF32, kBf16 };
 struct TensorToWrite {
   std::string name;
   std::vector<int64_t> shape;
-  const float* values;
+  const float* values = nullptr;
   StoredType type = StoredType::kF32;
+  std::function<void(float* out)> read = {};  // instead of values: fills them when the tensor's turn comes
 };
 
 // Replaces the file as a whole (core/file.h).

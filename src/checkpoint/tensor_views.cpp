@@ -53,6 +53,34 @@ const TensorInfo* TensorViews::find(std::string_view name) const {
   return viewed_.contains(name) ? nullptr : base_->find(name);
 }
 
+const TensorView* TensorViews::view(std::string_view name) const {
+  const auto entry = entries_.find(name);
+  return entry == entries_.end() ? nullptr : &entry->second.view;
+}
+
+void TensorViews::read_stored(const std::string& stored, const TensorSource& presented, float* out) const {
+  std::fill_n(out, base_->find(stored)->elements(), 0.0f);
+  for (const auto& [name, entry] : entries_) {
+    const TensorView& view = entry.view;
+    if (view.stored != stored) continue;
+    const std::vector<float> values = presented.read_checked(name, entry.info.shape);
+    const int64_t own = static_cast<int64_t>(values.size());
+    if (!view.order.empty()) {
+      const int64_t piece = own / static_cast<int64_t>(view.order.size());
+      for (size_t i = 0; i < view.order.size(); ++i) {
+        std::copy_n(values.data() + static_cast<int64_t>(i) * piece, piece, out + view.order[i] * piece);
+      }
+    } else if (!view.transposed) {
+      std::copy_n(values.data(), own, out + view.part * own);
+    } else {
+      const int64_t outputs = entry.info.shape[0], inputs = entry.info.shape[1];
+      for (int64_t i = 0; i < inputs; ++i) {
+        for (int64_t o = 0; o < outputs; ++o) out[(i * view.parts + view.part) * outputs + o] = values[o * inputs + i];
+      }
+    }
+  }
+}
+
 void TensorViews::read(std::string_view name, float* out) const {
   const auto entry = entries_.find(name);
   if (entry == entries_.end()) return base_->read(name, out);

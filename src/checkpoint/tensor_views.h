@@ -30,6 +30,13 @@ class TensorViews : public TensorSource {
   void read(std::string_view name, float* out) const override;
   std::string where() const override { return base_->where(); }
 
+  // The way back. The view under a name (null: it keeps its own), a stored tensor's shape, and what its file would hold
+  // of `presented`, which has the same names as this: an adapter may have changed it. Parts of a stored tensor that no
+  // view shows are zero.
+  const TensorView* view(std::string_view name) const;
+  const std::vector<int64_t>& stored_shape(const std::string& stored) const { return base_->find(stored)->shape; }
+  void read_stored(const std::string& stored, const TensorSource& presented, float* out) const;
+
  private:
   struct Entry {
     TensorView view;

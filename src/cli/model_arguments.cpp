@@ -59,10 +59,12 @@ void ModelArguments::add_to(CLI::App& app) {
                    "Attention of an encoder-decoder's encoder; default: softmax")
         ->check(CLI::Validator(check_attention, "SPEC"));
   }
-  app.add_option("--weights", weights, "Weights at run time: f32 or bf16")
-      ->check(CLI::IsMember({"f32", "bf16"}))
-      ->capture_default_str();
-  app.add_option("--threads", threads, "Threads; default: all processors")->check(CLI::Range(1, 1024));
+  if (runs) {
+    app.add_option("--weights", weights, "Weights at run time: f32 or bf16")
+        ->check(CLI::IsMember({"f32", "bf16"}))
+        ->capture_default_str();
+    app.add_option("--threads", threads, "Threads; default: all processors")->check(CLI::Range(1, 1024));
+  }
   app.add_flag("-v,--verbose", verbose, "Print the memory plan and other details on stderr");
 }
 

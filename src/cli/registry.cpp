@@ -12,6 +12,7 @@ const std::vector<Verb>& verbs() {
       {"inspect", "What a model is made of, and what its state costs", add_inspect},
       {"evaluate", "Perplexity, recall, agreement with the softmax model", add_evaluate},
       {"bench", "Speed of prefill, decoding and tree verification", add_bench},
+      {"save", "Write a model as a Hugging Face directory, adapter included", add_save},
       {"ngram", "Make an n-gram table to draft from", add_ngram},
       {"linearize", "Turn a softmax model into a linear-attention model", add_linearize},
   };

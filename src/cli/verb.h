@@ -40,6 +40,8 @@ struct ModelArguments {
   bool verbose = false;
   // Whether the verb can do something with a model whose rows all see each other, and with one that reads a source.
   bool encoders = false, encoder_decoders = false;
+  // Whether it runs the model: with weights of a type, on threads.
+  bool runs = true;
 
   void add_to(CLI::App& app);
   Log log() const;

@@ -13,6 +13,7 @@ std::function<int()> add_tokenize(CLI::App& app);
 std::function<int()> add_inspect(CLI::App& app);
 std::function<int()> add_evaluate(CLI::App& app);
 std::function<int()> add_bench(CLI::App& app);
+std::function<int()> add_save(CLI::App& app);
 std::function<int()> add_ngram(CLI::App& app);
 std::function<int()> add_linearize(CLI::App& app);
 

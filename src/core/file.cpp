@@ -76,11 +76,18 @@ std::string read_text_file(const std::filesystem::path& path, size_t limit) {
 }
 
 void write_file(const std::filesystem::path& path, std::span<const std::string_view> parts) {
+  write_file(path, [&](const std::function<void(std::string_view part)>& write) {
+    for (const std::string_view part : parts) write(part);
+  });
+}
+
+void write_file(const std::filesystem::path& path,
+                const std::function<void(const std::function<void(std::string_view part)>& write)>& parts) {
   std::string temporary = path.string() + ".XXXXXX";
   Descriptor file(::mkostemp(temporary.data(), O_CLOEXEC));
   if (file.get() < 0) cannot(path, "a folder that can be written");
   try {
-    for (const std::string_view part : parts) write_all(file.get(), part);
+    parts([&](std::string_view part) { write_all(file.get(), part); });
     ::fchmod(file.get(), 0644);
     if (::fsync(file.get()) != 0 || file.close() != 0 || std::rename(temporary.c_str(), path.c_str()) != 0) {
       throw Internal(std::strerror(errno));
@@ -88,6 +95,9 @@ void write_file(const std::filesystem::path& path, std::span<const std::string_v
   } catch (const Internal& error) {
     ::unlink(temporary.c_str());
     throw Internal(error_text(path.string(), "room to write", error.what(), "another disk; the old file is unchanged"));
+  } catch (...) {
+    ::unlink(temporary.c_str());
+    throw;
   }
   const std::filesystem::path folder = path.has_parent_path() ? path.parent_path() : ".";
   const Descriptor directory(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));

@@ -37,5 +37,8 @@ void write_file(const std::filesystem::path& path, std::span<const std::string_v
 inline void write_file(const std::filesystem::path& path, std::string_view whole) {
   write_file(path, {&whole, 1});
 }
+// The same with parts that are made in their turn: `parts` hands each to its argument.
+void write_file(const std::filesystem::path& path,
+                const std::function<void(const std::function<void(std::string_view part)>& write)>& parts);
 
 }  // namespace espalier

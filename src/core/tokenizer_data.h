@@ -24,6 +24,10 @@ struct SpaceData {
   bool split = false;       // a piece holds no space but at its beginning
 };
 
+// What LLaMA-3's tokenizer takes as a word.
+inline constexpr const char* kLlama3Words =
+    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
+
 struct TokenizerData {
   std::string model;                // "bpe" (byte-level), "wordpiece", "sentencepiece-bpe", "unigram"
   NormalizerData normalizer;        // of all but "bpe"

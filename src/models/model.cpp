@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <set>
 
 #include "core/error.h"
 #include "models/registry.h"
@@ -123,8 +124,62 @@ void Model::prefill(SequenceState& state, std::span<const int32_t> tokens, Works
   }
 }
 
+namespace {
+
+// Remembers what was read.
+class RecordingSource : public TensorSource {
+ public:
+  explicit RecordingSource(std::shared_ptr<const TensorSource> base) : base_(std::move(base)) {}
+  std::vector<std::string> names() const override { return base_->names(); }
+  const TensorInfo* find(std::string_view name) const override { return base_->find(name); }
+  void read(std::string_view name, float* out) const override {
+    read_.emplace(name);
+    base_->read(name, out);
+  }
+  std::string where() const override { return base_->where(); }
+  const std::set<std::string>& read() const { return read_; }
+
+ private:
+  std::shared_ptr<const TensorSource> base_;
+  mutable std::set<std::string> read_;
+};
+
+// "model.layers.3.mlp.up_proj.bias" -> "model.layers.#.mlp.up_proj": what a tensor is, whatever the layer, weight or
+// bias.
+std::string kind_of(std::string_view name) {
+  if (name.ends_with(".weight")) name.remove_suffix(7);
+  if (name.ends_with(".bias")) name.remove_suffix(5);
+  std::string kind;
+  for (const char c : name) {
+    const bool digit = c >= '0' && c <= '9';
+    if (!digit) kind += c;
+    if (digit && !kind.ends_with('#')) kind += '#';
+  }
+  return kind;
+}
+
+// A tensor of a kind that the model has, but which it did not ask for, means that the config is another model's: more
+// layers, biases. Other kinds are what training left there, or parts that the family does not use.
+void check_all_read(const RecordingSource& tensors) {
+  std::set<std::string> kinds;
+  for (const std::string& name : tensors.read()) kinds.insert(kind_of(name));
+  for (const std::string& name : tensors.names()) {
+    if (!tensors.read().contains(name) && kinds.contains(kind_of(name))) {
+      throw CorruptFile(error_text(tensors.where() + ": tensor " + name, "none of that name by config.json", "one",
+                                   "the config.json that belongs to the file"));
+    }
+  }
+}
+
+}  // namespace
+
 std::unique_ptr<Model> load_model(const ModelFiles& files, const LoadOptions& options) {
-  return model_family(files.config.family).load(files, options);
+  const auto recorded = std::make_shared<RecordingSource>(files.tensors);
+  ModelFiles own = files;
+  own.tensors = recorded;
+  auto model = model_family(files.config.family).load(own, options);
+  check_all_read(*recorded);
+  return model;
 }
 
 }  // namespace espalier

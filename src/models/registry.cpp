@@ -15,8 +15,9 @@ namespace espalier {
 namespace {
 
 constexpr ModelFamily kFamilies[] = {
-    {"llama", load_step_model<Llama>}, {"gpt2", load_step_model<Gpt2>},   {"bert", load_step_model<Bert>},
-    {"t5", load_encoder_decoder<T5>},  {"flash", load_step_model<Flash>},
+    {"llama", load_step_model<Llama>}, {"gpt2", load_step_model<Gpt2>},
+    {"bert", load_step_model<Bert>},   {"t5", load_encoder_decoder<T5>, T5::encoder_config},
+    {"flash", load_step_model<Flash>},
 };
 
 }  // namespace

@@ -3,6 +3,7 @@
 #include <string>
 
 #include "core/error.h"
+#include "core/tokenizer_data.h"
 
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
@@ -11,8 +12,6 @@ namespace espalier {
 namespace {
 
 constexpr const char* kGpt2 = R"('(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+)";
-constexpr const char* kLlama3 =
-    R"((?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+)";
 
 struct Rule {
   const char* name;
@@ -23,7 +22,7 @@ struct Rule {
 constexpr Rule kRules[] = {
     {"smollm", R"(\p{N})", kGpt2},
     {"gpt2", nullptr, kGpt2},
-    {"llama3", nullptr, kLlama3},
+    {"llama3", nullptr, kLlama3Words},
 };
 
 }  // namespace

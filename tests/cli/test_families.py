@@ -334,3 +334,23 @@ def test_encoders_take_other_attentions(tmp_path):
     assert "bidirectional" in error_line(
         "encode", tmp_path / "model", "--attention", "gla", "--input", "-", stdin=lines[0], code=1
     )  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "name,change,says",
+    [
+        ("llama", dict(num_hidden_layers=1), "model.layers.1."),
+        ("llama, biases", dict(attention_bias=False), "self_attn.k_proj.bias"),
+        ("llama, biases", dict(mlp_bias=False), "mlp.down_proj.bias"),
+        ("gpt2", dict(n_layer=1), "h.1."),
+        ("bert", dict(num_hidden_layers=1), "bert.encoder.layer.1."),
+        ("t5", dict(num_decoder_layers=2), "decoder.block.2."),
+    ],
+)
+def test_a_tensor_too_many_is_named(name, change, says, tmp_path):
+    random_model(name).save_pretrained(tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text()) | change
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    line = json.dumps({"tokens": [1, 2]} | ({"source_tokens": [1]} if name == "t5" else {}))
+    message = error_line("score", tmp_path, "--input", "-", stdin=line, code=1)
+    assert says in message and "model.safetensors" in message
