@@ -136,7 +136,7 @@ int run(const Arguments& a) {
   const auto table = a.decoding.table(*tokenizer);
   StateBinding binding;
   if (!a.state_in.empty() || !a.state_out.empty()) {
-    binding = state_binding(files, a.model.adapter, weight_type_by_name(a.model.weights));
+    binding = state_binding(files, a.model.adapter, a.model.weights);
   }
   std::optional<MappedFile> saved;  // opened before the model is loaded: a wrong name fails at once
   if (!a.state_in.empty()) saved.emplace(a.state_in);

@@ -57,8 +57,8 @@ MemoryPlan plan_memory(const ModelFiles& files, WeightType weights, int64_t toke
   MemoryPlan plan{.weights = weights, .tokens = tokens > 0 ? tokens : files.config.max_position_embeddings};
   for (const std::string& name : files.tensors->names()) {
     const TensorInfo& tensor = *files.tensors->find(name);
-    const bool packed_as_bf16 = weights == WeightType::kBf16 && tensor.shape.size() == 2;
-    plan.weight_bytes += tensor.elements() * (packed_as_bf16 ? kFloat / 2 : kFloat);
+    const double each = tensor.shape.size() == 2 ? bytes_per_weight(weights) : kFloat;
+    plan.weight_bytes += static_cast<int64_t>(static_cast<double>(tensor.elements()) * each);
   }
   plan.constant_state = is_constant_state(mechanisms);
   plan.state_bytes = state_bytes(files.config, mechanisms, plan.tokens);

@@ -60,8 +60,10 @@ void ModelArguments::add_to(CLI::App& app) {
         ->check(CLI::Validator(check_attention, "SPEC"));
   }
   if (runs) {
-    app.add_option("--weights", weights, "Weights at run time: f32 or bf16")
-        ->check(CLI::IsMember({"f32", "bf16"}))
+    app.add_option("--weights", weights,
+                   "Weights at run time: f32, bf16, int8, int4, int4-min (a minimum for each group), or own: quantized "
+                   "tensors of a GGUF file as they are, others in bf16")
+        ->check(CLI::IsMember({"f32", "bf16", "int8", "int4", "int4-min", "own"}))
         ->capture_default_str();
     app.add_option("--threads", threads, "Threads; default: all processors")->check(CLI::Range(1, 1024));
   }
@@ -95,9 +97,17 @@ ModelFiles ModelArguments::open() const {
 }
 
 std::unique_ptr<Model> ModelArguments::load(const ModelFiles& files, int64_t tokens) const {
-  const WeightType type = weight_type_by_name(weights);
+  const bool own = weights == "own";
+  const WeightType type = own ? WeightType::kBf16 : weight_type_by_name(weights);
   if (verbose || is_terminal(2)) log().info(memory_plan_text(plan_memory(files, type, tokens)));
-  return load_model(files, {.weights = type});
+  auto loaded = load_model(files, {.weights = type, .own_weights = own});
+  if (const auto& converted = loaded->converted(); !converted.empty()) {
+    log().warning(
+        "--weights own: " + std::to_string(converted.size()) +
+        " quantized tensors have no weight type of their own or were changed by an adapter, and run in bf16: " +
+        converted[0] + (converted.size() > 1 ? ", …" : ""));
+  }
+  return loaded;
 }
 
 CLI::Validator number_in(double low, double high) {

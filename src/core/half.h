@@ -32,4 +32,19 @@ constexpr float half_to_float(uint16_t half) {
   return std::bit_cast<float>(sign | ((exponent + 112u) << 23) | (mantissa << 13));
 }
 
+// Round to nearest, ties to even; what is too large becomes infinite, NaN stays NaN.
+constexpr uint16_t float_to_half(float value) {
+  const uint32_t bits = std::bit_cast<uint32_t>(value);
+  const uint16_t sign = static_cast<uint16_t>((bits >> 16) & 0x8000u);
+  const uint32_t magnitude = bits & 0x7fffffffu;
+  if (magnitude > 0x7f800000u) return sign | 0x7e00u;
+  if (magnitude >= 0x477ff000u) return sign | 0x7c00u;                              // 65520 and above
+  if (magnitude < 0x38800000u) {                                                    // below 2^-14: so many times 2^-24
+    const float scaled = std::bit_cast<float>(magnitude) * 0x1.0p24f + 8388608.0f;  // the sum rounds to whole numbers
+    return static_cast<uint16_t>(sign | (std::bit_cast<uint32_t>(scaled) & 0x7ffu));
+  }
+  const uint32_t rounded = magnitude + 0xfffu + ((magnitude >> 13) & 1u);
+  return static_cast<uint16_t>(sign | ((rounded - 0x38000000u) >> 13));
+}
+
 }  // namespace espalier

@@ -85,8 +85,8 @@ void check_binding(const nlohmann::json& header, const StateBinding& binding, co
 
 }  // namespace
 
-StateBinding state_binding(const ModelFiles& files, const std::filesystem::path& adapter, WeightType weights) {
-  StateBinding binding{.base_sha256 = base_hash(files), .weights = std::string(weight_type_name(weights))};
+StateBinding state_binding(const ModelFiles& files, const std::filesystem::path& adapter, const std::string& weights) {
+  StateBinding binding{.base_sha256 = base_hash(files), .weights = weights};
   for (const std::string& spec : files.config.attention) {
     binding.attention.push_back(AttentionSpec::parse(spec).text());
   }

@@ -21,7 +21,7 @@ struct StateBinding {
 };
 
 // Hashes the files; `adapter` may be empty.
-StateBinding state_binding(const ModelFiles& files, const std::filesystem::path& adapter, WeightType weights);
+StateBinding state_binding(const ModelFiles& files, const std::filesystem::path& adapter, const std::string& weights);
 
 struct SavedState {
   SequenceState state;

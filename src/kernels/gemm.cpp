@@ -2,6 +2,7 @@
 #include <algorithm>
 
 #include "core/half.h"
+#include "kernels/quantized.h"
 #include "kernels/tables.h"
 
 #undef HWY_TARGET_INCLUDE
@@ -166,7 +167,88 @@ ESPALIER_GEMM(gemm_bf16, tile_bf16)
 #undef ESPALIER_GEMM
 #undef ESPALIER_TILES
 
+// dot_r += q . b_r for the four inputs of every word of a line, from bit kFirst of each byte on; b [kRows] at the
+// first.
+template <int kRows, int kFirst, uint32_t kMask, int kByte = 0>
+HWY_INLINE void add_bytes(V16 (&dot)[kRows], const int8_t* b, int64_t stride, const std::byte* line) {
+  const V16 q = bits_of_words<8 * kByte + kFirst, kMask>(line);
+  for (int r = 0; r < kRows; ++r) {
+    add_product(broadcast(static_cast<float>(b[r * stride + kByte])), q, dot[r]);
+  }
+  if constexpr (kByte < 3) add_bytes<kRows, kFirst, kMask, kByte + 1>(dot, b, stride, line);
+}
+
+HWY_INLINE V16 load_halves(const std::byte* p) {
+  uint16_t halves[16];
+  float values[16];
+  std::memcpy(halves, p, sizeof(halves));
+  for (int i = 0; i < 16; ++i) values[i] = half_to_float(halves[i]);
+  return load(values);
+}
+
+// Integer sums as floats, which hold them exactly: a group's are below 2^21.
+template <int kRows, int kBits, bool kMinimum>
+void tile_quantized(const GemmTile& tile, int64_t panel) {
+  constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
+  constexpr uint32_t kMask = kBits == 8 ? 255 : 15;
+  const auto* block = static_cast<const std::byte*>(tile.weights) + panel * tile.panel_stride;
+  const QuantizedRow row(tile.x, tile.inputs);
+  const auto of_row = [&](const auto* p, int r) {
+    return *reinterpret_cast<decltype(p)>(reinterpret_cast<const char*>(p) + r * tile.x_depth);
+  };
+  V16 acc[1][kRows], dot[kRows];
+  load_tile(tile, panel, acc);
+  for (int64_t group = tile.begin / kGroup; group < (tile.begin + tile.depth) / kGroup; ++group) {
+    const std::byte* weights = block + kFormat.header_bytes() + group % 2 * kFormat.group_bytes();
+    const int8_t* b = row.b + group * kGroup;
+    for (int r = 0; r < kRows; ++r) {
+      dot[r] = broadcast(kMinimum ? 0.0f : static_cast<float>(of_row(row.start + group, r)));
+    }
+    for (int line = 0; line < (kBits == 8 ? 8 : 4); ++line) {
+      add_bytes<kRows, 0, kMask>(dot, b + line * 4, tile.x_depth, weights + line * 64);
+      if constexpr (kBits == 4) add_bytes<kRows, 4, kMask>(dot, b + (line + 4) * 4, tile.x_depth, weights + line * 64);
+    }
+    const V16 d = load_halves(block + group % 2 * 32);
+    for (int r = 0; r < kRows; ++r) {
+      acc[0][r] = fma(mul(d, broadcast(of_row(row.scale + group, r))), dot[r], acc[0][r]);
+    }
+    if constexpr (kMinimum) {
+      const V16 m = load_halves(block + 64 + group % 2 * 32);
+      for (int r = 0; r < kRows; ++r) acc[0][r] = fma(m, broadcast(of_row(row.sum + group, r)), acc[0][r]);
+    }
+    if (group % 2 == 1) block += kFormat.superblock_bytes();
+  }
+  store_tile(acc, tile, panel);
+}
+
+template <int kBits, bool kMinimum, int kRows = 1>
+void gemm_quantized(const GemmTile& tile) {
+  if (tile.rows == kRows) {
+    for (int64_t panel = 0; panel < tile.panels; ++panel) tile_quantized<kRows, kBits, kMinimum>(tile, panel);
+    return;
+  }
+  if constexpr (kRows < 6) gemm_quantized<kBits, kMinimum, kRows + 1>(tile);
+}
+
+template <int kBits, int kZero, bool kMinimum>
+void pack_quantized(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
+  quantize_rows({kBits, kZero, kMinimum}, x, x_stride, rows, inputs, depth, out);
+}
+
+template <int kBits, int kZero, bool kMinimum>
+Gemm quantized_gemm() {
+  return {.tile_rows = 6,
+          .stream_rows = 3,
+          .input_bytes = 1,
+          .packed_depth = quantized_row_bytes,
+          .pack = pack_quantized<kBits, kZero, kMinimum>,
+          .tile = gemm_quantized<kBits, kMinimum>};
+}
+
 void fill_gemm_table(Kernels& kernels) {
+  kernels.gemm_int8 = quantized_gemm<8, 128, false>();
+  kernels.gemm_int4 = quantized_gemm<4, 8, false>();
+  kernels.gemm_int4_min = quantized_gemm<4, 0, true>();
   kernels.gemm_f32 = {.tile_rows = 6,
                       .stream_rows = 3,
                       .input_bytes = sizeof(float),

@@ -12,6 +12,9 @@ Kernels assemble(Isa isa) {
   kernels.isa = isa;
   fill_gemm(isa, kernels);
   if (isa == Isa::kAvx512Bf16) fill_gemm_dot(kernels);
+#if defined(__x86_64__)
+  if (isa == Isa::kAvx512Bf16 && __builtin_cpu_supports("avx512vnni")) fill_gemm_int_dot(kernels);
+#endif
   fill_rows(isa, kernels);
   fill_attention(isa, kernels);
   return kernels;

@@ -25,12 +25,13 @@ inline constexpr int kPanel = 16;
 struct GemmTile {
   const void* x;         // what Gemm::pack made of these rows,
   int64_t x_depth;       // with this depth
+  int64_t inputs;        // of the whole product, as they are packed
   int64_t begin;         // the first input of this part
   int64_t rows;          // 1..Gemm::tile_rows
   const void* weights;   // input `begin` of the first panel, see kernels/packed_matrix.h
-  int64_t depth;         // how many inputs; even for bf16
+  int64_t depth;         // how many inputs; even for bf16, whole superblocks of quantized weights
   int64_t panels;        // how many panels side by side
-  int64_t panel_stride;  // weights from one panel to the next
+  int64_t panel_stride;  // weights from one panel to the next (bytes, where they are quantized)
   int64_t outputs;       // outputs from the first panel on that exist; the last panel may be partial
   float* y;              // y[r, o] at y + r * y_stride + o
   int64_t y_stride;
@@ -76,6 +77,8 @@ struct Kernels {
   // --- kernels/gemm.cpp
   // f32 panels: acc = fma(x[k], w[k], acc), k ascending.
   Gemm gemm_f32;
+  // 8- and 4-bit panels: kernels/quantized.h says what is computed.
+  Gemm gemm_int8, gemm_int4, gemm_int4_min;
   // bf16 panels: per pair of inputs the odd element first, then the even one, which is what vdpbf16ps does.
   Gemm gemm_bf16;
 

@@ -72,6 +72,13 @@ HWY_INLINE V16 even_of_pairs(const uint16_t* p) {
 HWY_INLINE V16 odd_of_pairs(const uint16_t* p) {
   return each_lane([&](int i) { return std::bit_cast<float>(static_cast<uint32_t>(p[2 * i + 1]) << 16); });
 }
+// Some bits of 16 words, as numbers.
+template <int kShift, uint32_t kMask>
+HWY_INLINE V16 bits_of_words(const void* p) {
+  uint32_t words[16];
+  std::memcpy(words, p, sizeof(words));
+  return each_lane([&](int i) { return static_cast<float>((words[i] >> kShift) & kMask); });
+}
 HWY_INLINE V16 round_to_int(const V16& a) {
   return each_lane([&](int i) { return std::nearbyint(a.lane[i]); });
 }
@@ -148,6 +155,14 @@ HWY_INLINE V16 odd_of_pairs(const uint16_t* p) {
   asm("" : "+r"(mask));  // or the compiler would fold it back into a register
   return each_part([&](int i) HWY_ATTR {
     return hn::BitCast(F(), hn::And(hn::LoadU(U(), words + i * kPartLanes), hn::Load(U(), mask)));
+  });
+}
+template <int kShift, uint32_t kMask>
+HWY_INLINE V16 bits_of_words(const void* p) {
+  const auto* words = static_cast<const uint32_t*>(p);
+  return each_part([&](int i) HWY_ATTR {
+    const auto bits = hn::ShiftRight<kShift>(hn::LoadU(U(), words + i * kPartLanes));
+    return hn::ConvertTo(F(), hn::BitCast(I(), hn::And(bits, hn::Set(U(), kMask))));
   });
 }
 HWY_INLINE V16 round_to_int(const V16& a) {

@@ -1,11 +1,15 @@
 #include "kernels/packed_matrix.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <string>
+#include <thread>
+#include <vector>
 
 #include "core/error.h"
 #include "core/half.h"
+#include "kernels/quantized.h"
 
 namespace espalier {
 namespace {
@@ -14,7 +18,24 @@ int64_t panels_of(int64_t outputs) {
   return (outputs + kPanel - 1) / kPanel;
 }
 
+// Null for types that are not quantized.
+const QuantizedFormat* format_of(WeightType type) {
+  switch (type) {
+    case WeightType::kInt8:
+      return &kInt8Format;
+    case WeightType::kInt4:
+      return &kInt4Format;
+    case WeightType::kInt4Min:
+      return &kInt4MinFormat;
+    default:
+      return nullptr;
+  }
+}
+
 int64_t panel_bytes(int64_t inputs, WeightType type) {
+  if (const QuantizedFormat* format = format_of(type)) {
+    return padded_inputs(inputs) / kSuperblock * format->superblock_bytes();
+  }
   return type == WeightType::kF32 ? inputs * kPanel * 4 : (inputs + 1) / 2 * 2 * kPanel * 2;
 }
 
@@ -27,7 +48,19 @@ constexpr int64_t kLine = 64;  // bytes of a cache line
 constexpr int64_t kAheadBytes = 4 << 10;
 
 const Gemm& gemm_of(const Kernels& kernels, WeightType type) {
-  return type == WeightType::kBf16 ? kernels.gemm_bf16 : kernels.gemm_f32;
+  switch (type) {
+    case WeightType::kF32:
+      return kernels.gemm_f32;
+    case WeightType::kBf16:
+      return kernels.gemm_bf16;
+    case WeightType::kInt8:
+      return kernels.gemm_int8;
+    case WeightType::kInt4:
+      return kernels.gemm_int4;
+    case WeightType::kInt4Min:
+      return kernels.gemm_int4_min;
+  }
+  return kernels.gemm_f32;
 }
 
 // Rows cut into tiles of nearly equal height, packed one tile after the other.
@@ -45,14 +78,22 @@ struct PackedRows {
 }  // namespace
 
 WeightType weight_type_by_name(std::string_view name) {
-  for (const WeightType type : {WeightType::kF32, WeightType::kBf16}) {
+  std::string known;
+  for (const WeightType type :
+       {WeightType::kF32, WeightType::kBf16, WeightType::kInt8, WeightType::kInt4, WeightType::kInt4Min}) {
     if (weight_type_name(type) == name) return type;
+    known += (known.empty() ? "" : ", ") + std::string(weight_type_name(type));
   }
-  throw InvalidArgument(error_text("weights", "f32 or bf16", "'" + std::string(name) + "'"));
+  throw InvalidArgument(error_text("weights", "a type out of " + known, "'" + std::string(name) + "'"));
 }
 
 std::string_view weight_type_name(WeightType type) {
-  return type == WeightType::kF32 ? "f32" : "bf16";
+  constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int4", "int4-min"};
+  return kNames[static_cast<size_t>(type)];
+}
+
+double bytes_per_weight(WeightType type) {
+  return static_cast<double>(panel_bytes(kSuperblock, type)) / static_cast<double>(kSuperblock * kPanel);
 }
 
 PackedMatrix PackedMatrix::empty(int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory) {
@@ -67,15 +108,63 @@ PackedMatrix PackedMatrix::empty(int64_t outputs, int64_t inputs, WeightType typ
 
 PackedMatrix::PackedMatrix(const float* weights, int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory)
     : PackedMatrix(empty(outputs, inputs, type, memory)) {
-  pack_rows(weights, 0, outputs);
+  // Looking for the best group takes longer than reading it.
+  constexpr int64_t kRowsPerPiece = 256;
+  const int64_t pieces = (outputs + kRowsPerPiece - 1) / kRowsPerPiece;
+  const int64_t threads = std::min<int64_t>(pieces, std::max(1u, std::thread::hardware_concurrency()));
+  if (!format_of(type) || threads < 2) {
+    exact_ = pack_rows(weights, 0, outputs);
+    return;
+  }
+  std::atomic<int64_t> next{0};
+  std::atomic<bool> exact{true};
+  const auto work = [&] {
+    for (int64_t piece = next++; piece < pieces; piece = next++) {
+      const int64_t begin = piece * kRowsPerPiece;
+      if (!pack_rows(weights + begin * inputs, begin, std::min(kRowsPerPiece, outputs - begin))) exact = false;
+    }
+  };
+  std::vector<std::thread> workers;
+  for (int64_t t = 1; t < threads; ++t) workers.emplace_back(work);
+  work();
+  for (std::thread& worker : workers) worker.join();
+  exact_ = exact;
 }
 
-void PackedMatrix::pack_rows(const float* weights, int64_t begin, int64_t count) {
+bool PackedMatrix::pack_quantized(const QuantizedFormat& format, const float* row, int64_t output) {
+  std::byte* panel = data_.get() + output / kPanel * panel_bytes(inputs_, type_);
+  const int64_t lane = output % kPanel;
+  bool exact = true;
+  for (int64_t g = 0; g < padded_inputs(inputs_) / kGroup; ++g) {
+    const int64_t count = std::clamp<int64_t>(inputs_ - g * kGroup, 0, kGroup);
+    float error = 0;
+    const QuantizedGroup group = quantize_group(format, row + std::min(inputs_, g * kGroup), count, &error);
+    exact = exact && error == 0;
+    std::byte* block = panel + g / 2 * format.superblock_bytes();
+    std::memcpy(block + g % 2 * 32 + lane * 2, &group.d, 2);
+    if (format.minimum) std::memcpy(block + 64 + g % 2 * 32 + lane * 2, &group.m, 2);
+    std::byte* weights = block + format.header_bytes() + g % 2 * format.group_bytes();
+    for (int64_t k = 0; k < kGroup; ++k) {
+      weights[byte_of_weight(format, lane, k)] |= std::byte(group.q[k] << shift_of_weight(format, k));
+    }
+  }
+  return exact;
+}
+
+bool PackedMatrix::pack_rows(const float* weights, int64_t begin, int64_t count) {
   ESPALIER_CHECK(begin % kPanel == 0 && begin + count <= outputs_);
   const int64_t bytes = panel_bytes(inputs_, type_);
+  bool exact = true;
   for (int64_t first = 0; first < count; first += kPanel) {
     std::byte* panel = data_.get() + (begin + first) / kPanel * bytes;
     const int64_t lanes = std::min<int64_t>(kPanel, count - first);
+    if (const QuantizedFormat* format = format_of(type_)) {
+      std::memset(panel, 0, static_cast<size_t>(bytes));
+      for (int64_t lane = 0; lane < lanes; ++lane) {
+        exact &= pack_quantized(*format, weights + (first + lane) * inputs_, begin + first + lane);
+      }
+      continue;
+    }
     if (lanes < kPanel || inputs_ % 2 == 1) std::memset(panel, 0, static_cast<size_t>(bytes));
     for (int64_t lane = 0; lane < lanes; ++lane) {
       const float* row = weights + (first + lane) * inputs_;
@@ -88,11 +177,26 @@ void PackedMatrix::pack_rows(const float* weights, int64_t begin, int64_t count)
       }
     }
   }
+  return exact;
 }
 
 void PackedMatrix::row(int64_t output, float* out) const {
   const std::byte* panel = data_.get() + output / kPanel * panel_bytes(inputs_, type_);
   const int64_t lane = output % kPanel;
+  if (const QuantizedFormat* format = format_of(type_)) {
+    for (int64_t k = 0; k < inputs_; ++k) {
+      const int64_t g = k / kGroup, own = k % kGroup;
+      const std::byte* block = panel + g / 2 * format->superblock_bytes();
+      const std::byte* weights = block + format->header_bytes() + g % 2 * format->group_bytes();
+      QuantizedGroup group;
+      std::memcpy(&group.d, block + g % 2 * 32 + lane * 2, 2);
+      if (format->minimum) std::memcpy(&group.m, block + 64 + g % 2 * 32 + lane * 2, 2);
+      const int packed = std::to_integer<int>(weights[byte_of_weight(*format, lane, own)]);
+      group.q[own] = static_cast<uint8_t>((packed >> shift_of_weight(*format, own)) & ((1 << format->bits) - 1));
+      out[k] = group.value(*format, own);
+    }
+    return;
+  }
   for (int64_t k = 0; k < inputs_; ++k) {
     if (type_ == WeightType::kF32) {
       out[k] = reinterpret_cast<const float*>(panel)[k * kPanel + lane];
@@ -113,12 +217,16 @@ struct Panels {
 void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows& out) {
   const PackedMatrix& weights = *panels.weights;
   const int64_t bytes = panel_bytes(weights.inputs(), weights.type());
-  const int64_t depth = weights.type() == WeightType::kBf16 ? (weights.inputs() + 1) / 2 * 2 : weights.inputs();
+  const bool quantized = format_of(weights.type()) != nullptr;
+  const int64_t depth = quantized                             ? padded_inputs(weights.inputs())
+                        : weights.type() == WeightType::kBf16 ? (weights.inputs() + 1) / 2 * 2
+                                                              : weights.inputs();
   const int64_t input_bytes = bytes / depth;  // 16 weights
   const Gemm& gemm = *x.gemm;
   const int64_t last_panel = panels_of(weights.outputs()) - 1;
   GemmTile tile{.x_depth = x.depth,
-                .panel_stride = depth * kPanel,
+                .inputs = depth,
+                .panel_stride = quantized ? bytes : depth * kPanel,
                 .y_stride = out.y_stride,
                 .prefetch = reinterpret_cast<const char*>(weights.data()),
                 .prefetch_step = 0};
@@ -141,8 +249,9 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
     return run(0, panels.begin, panels.end - panels.begin, 0, depth);
   }
 
-  const int64_t parts = (bytes + kPartBytes - 1) / kPartBytes;
-  const auto part_begin = [&](int64_t part) { return depth / 2 * part / parts * 2; };
+  const int64_t parts = std::clamp<int64_t>((bytes + kPartBytes - 1) / kPartBytes, 1, std::max<int64_t>(1, depth / 64));
+  const int64_t unit = quantized ? kSuperblock : 2;  // parts are made of
+  const auto part_begin = [&](int64_t part) { return depth / unit * part / parts * unit; };
   for (int64_t band = 0; band < x.tiles; band += kBandTiles) {
     const int64_t band_end = std::min(x.tiles, band + kBandTiles);
     for (int64_t panel = panels.begin; panel < panels.end; ++panel) {

@@ -1,7 +1,8 @@
 // A linear layer's weights, packed once at load for the products of a step.
 //
 // Layout: panels of 16 outputs. f32: [panel][K][16]; bf16: [panel][ceil(K/2)][16][2] (even, odd).
-// Missing outputs of the last panel and a missing last K are zero.
+// Quantized: [panel][superblock of 64 inputs], see kernels/quantized.h. Missing outputs of the last panel and missing
+// inputs are zero.
 #pragma once
 
 #include <cstddef>
@@ -17,11 +18,16 @@
 
 namespace espalier {
 
-enum class WeightType { kF32, kBf16 };
+// kInt4Min: with a minimum for each group, see kernels/quantized.h.
+enum class WeightType { kF32, kBf16, kInt8, kInt4, kInt4Min };
 
-// "f32", "bf16"; throws InvalidArgument listing the names.
+// "f32", "bf16", "int8", "int4", "int4-min"; throws InvalidArgument listing the names.
 WeightType weight_type_by_name(std::string_view name);
 std::string_view weight_type_name(WeightType type);
+// What a weight takes in memory, on average.
+double bytes_per_weight(WeightType type);
+
+struct QuantizedFormat;
 
 class PackedMatrix {
  public:
@@ -34,18 +40,23 @@ class PackedMatrix {
   WeightType type() const { return type_; }
   int64_t bytes() const { return bytes_; }
   const std::byte* data() const { return data_.get(); }
+  // Of a quantized type: whether all weights are held as they were given.
+  bool exact() const { return exact_; }
 
   // Packs rows [begin, begin + count) from weights [count, inputs]; begin is a multiple of 16. Lets a large
-  // matrix be packed piece by piece, and by several threads.
-  void pack_rows(const float* weights, int64_t begin, int64_t count);
+  // matrix be packed piece by piece, and by several threads. Returns whether a quantized type holds them as they are.
+  bool pack_rows(const float* weights, int64_t begin, int64_t count);
   static PackedMatrix empty(int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory);
 
   // The stored (rounded) weights of one output: [inputs]. An embedding table is read this way.
   void row(int64_t output, float* out) const;
 
  private:
+  bool pack_quantized(const QuantizedFormat& format, const float* row, int64_t output);
+
   int64_t outputs_ = 0, inputs_ = 0, bytes_ = 0;
   WeightType type_ = WeightType::kF32;
+  bool exact_ = false;
   std::shared_ptr<std::byte> data_;
 };
 

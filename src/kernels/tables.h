@@ -7,7 +7,8 @@
 namespace espalier {
 
 void fill_gemm(Isa isa, Kernels& kernels);
-void fill_gemm_dot(Kernels& kernels);  // gemm_bf16 of kAvx512Bf16
+void fill_gemm_dot(Kernels& kernels);      // gemm_bf16 of kAvx512Bf16
+void fill_gemm_int_dot(Kernels& kernels);  // the quantized products of the same, where it has vpdpbusd
 void fill_rows(Isa isa, Kernels& kernels);
 void fill_attention(Isa isa, Kernels& kernels);
 

@@ -15,7 +15,9 @@ class EncoderDecoder : public StepModel<typename Family::Decoder> {
 
  public:
   EncoderDecoder(const ModelFiles& files, const LoadOptions& options)
-      : Base(files, options), encoder_(encoder_files(files), {.weights = options.weights, .kernels = options.kernels}) {
+      : Base(files, options),
+        encoder_(encoder_files(files),
+                 {.weights = options.weights, .own_weights = options.own_weights, .kernels = options.kernels}) {
     cross_ = make_mechanism(AttentionSpec::parse("softmax"), attention_shape(this->config(), 0));
   }
 

@@ -78,6 +78,8 @@ struct Workspace {
 
 struct LoadOptions {
   WeightType weights = WeightType::kBf16;
+  // Quantized tensors of the files (GGUF: Q8_0, Q4_0, Q4_1) run with their own blocks and scales, others as `weights`.
+  bool own_weights = false;
   std::string attention;             // a SPEC for every layer; empty: what the checkpoint says
   const Kernels* kernels = nullptr;  // null: best_kernels()
   // Attention mechanisms from outside this tree, for SPECs that name them (examples/my_attention.cpp).
@@ -97,6 +99,8 @@ class Model {
   virtual bool gives(Output what) const = 0;
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t parameters() const = 0;
+  // Tensors that own_weights asked for, but which run as `weights`.
+  virtual const std::vector<std::string>& converted() const = 0;
 
   SequenceState new_state() const;
   // The state before the first token of an encoder-decoder's text about `source`: the encoder runs once. Throws

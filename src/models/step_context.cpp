@@ -104,8 +104,14 @@ void StepContext::project(const Rows& x, std::span<const StepMatrix* const> laye
     weights[i] = &layers[i]->weight;
     outputs[i] = {.y = results[i].data, .y_stride = results[i].columns};
   }
-  multiply(kernels_, workspace_.pool, workspace_.arena, std::span(weights, layers.size()), x.data, x.rows, x.columns,
-           std::span(outputs, results.size()));
+  // One product for each run of matrices of a type: a quantized file may have q and v of different ones.
+  for (size_t first = 0; first < layers.size();) {
+    size_t last = first + 1;
+    while (last < layers.size() && weights[last]->type() == weights[first]->type()) ++last;
+    multiply(kernels_, workspace_.pool, workspace_.arena, std::span(weights + first, last - first), x.data, x.rows,
+             x.columns, std::span(outputs + first, last - first));
+    first = last;
+  }
   for (size_t i = 0; i < results.size(); ++i) {
     if (!layers[i]->bias.empty()) add_vector(results[i], layers[i]->bias);
   }

@@ -8,9 +8,34 @@
 
 namespace espalier {
 
+namespace {
+
+bool is_quantized(const std::string& stored) {
+  return stored.starts_with("Q");
+}
+
+}  // namespace
+
+WeightType StepLoader::type_of(const std::string& tensor, int64_t outputs) const {
+  if (own_) {
+    const std::string& stored = tensors_.find(tensor)->type;
+    if (stored == "Q8_0") return WeightType::kInt8;
+    if (stored == "Q4_0") return WeightType::kInt4;
+    if (stored == "Q4_1") return WeightType::kInt4Min;
+    return type_;
+  }
+  const bool narrow = type_ == WeightType::kInt4 || type_ == WeightType::kInt4Min;
+  return narrow && outputs == vocab_size_ ? WeightType::kInt8 : type_;
+}
+
 StepMatrix StepLoader::matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias) {
   const std::vector<float> values = tensors_.read_checked(name + ".weight", {outputs, inputs});
-  StepMatrix matrix{PackedMatrix(values.data(), outputs, inputs, type_, memory_), {}};
+  const WeightType type = type_of(name + ".weight", outputs);
+  StepMatrix matrix{PackedMatrix(values.data(), outputs, inputs, type, memory_), {}};
+  if (own_ && is_quantized(tensors_.find(name + ".weight")->type) && !matrix.weight.exact()) {
+    converted_.push_back(name + ".weight");
+    if (type != type_) matrix.weight = PackedMatrix(values.data(), outputs, inputs, type_, memory_);
+  }
   bytes_ += matrix.weight.bytes();
   parameters_ += outputs * inputs;
   if (bias) matrix.bias = vector(name + ".bias", outputs);

@@ -20,7 +20,9 @@ struct StepMatrix {
 
 class StepLoader {
  public:
-  StepLoader(const TensorSource& tensors, WeightType type) : tensors_(tensors), type_(type) {}
+  // `own`: quantized tensors of the files keep their blocks and scales, where there is such a weight type.
+  StepLoader(const TensorSource& tensors, WeightType type, int64_t vocab_size, bool own = false)
+      : tensors_(tensors), type_(type), vocab_size_(vocab_size), own_(own) {}
 
   // Throws CorruptFile naming the tensor when it is missing or has another shape.
   StepMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias = false);
@@ -29,11 +31,19 @@ class StepLoader {
   std::vector<float> vector(const std::string& name, int64_t n);
 
   int64_t bytes() const { return bytes_; }  // packed
+  // Quantized tensors that could not keep what the files say of them, and became `type`.
+  const std::vector<std::string>& converted() const { return converted_; }
   int64_t parameters() const { return parameters_; }
 
  private:
   const TensorSource& tensors_;
+  // Tables of the vocabulary keep 8 bits where other matrices have 4: an error there meets every token.
+  WeightType type_of(const std::string& tensor, int64_t outputs) const;
+
   WeightType type_;
+  int64_t vocab_size_;
+  bool own_;
+  std::vector<std::string> converted_;
   WeightMemory memory_;
   int64_t bytes_ = 0, parameters_ = 0;
 };

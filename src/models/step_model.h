@@ -23,10 +23,11 @@ class StepModel : public Model {
     if (!options.attention.empty()) config_.set_attention(options.attention);
     mechanisms_ = load_mechanisms(config_, *files.tensors, options.more_mechanisms);
     tails_ = tail_shapes(config_, mechanisms_);
-    StepLoader loader(*files.tensors, options.weights);
+    StepLoader loader(*files.tensors, options.weights, config_.vocab_size, options.own_weights);
     weights_ = Family::template load<StepContext>(loader, config_);
     weight_bytes_ = loader.bytes();
     parameters_ = loader.parameters();
+    converted_ = loader.converted();
   }
 
   const ModelConfig& config() const override { return config_; }
@@ -42,6 +43,7 @@ class StepModel : public Model {
   }
   int64_t weight_bytes() const override { return weight_bytes_; }
   int64_t parameters() const override { return parameters_; }
+  const std::vector<std::string>& converted() const override { return converted_; }
 
  protected:
   void run(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const override {
@@ -65,6 +67,7 @@ class StepModel : public Model {
   std::vector<TailShape> tails_;
   typename Family::template Weights<StepContext> weights_;
   int64_t weight_bytes_ = 0, parameters_ = 0;
+  std::vector<std::string> converted_;
 };
 
 template <class Family>

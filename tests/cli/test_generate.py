@@ -6,7 +6,7 @@ import time
 
 import pytest
 import torch
-from conftest import BINARY, DATA, MODEL, generate, run, run_json
+from conftest import BINARY, DATA, MODEL, ROOT, generate, run, run_json
 
 PROMPTS = {
     "story": "Once upon a time, in a small village by the sea,",
@@ -179,3 +179,19 @@ def test_ngram_table_is_made_used_and_changes_no_text(tmp_path):
     fast = generate(*options, "--speculate", "ngram", "--tree-nodes", 4, "--ngram-table", table)
     assert fast["tokens"] == plain["tokens"]
     assert fast["stats"]["accepted"] > 0
+
+
+@pytest.mark.parametrize("weights", ["int8", "int4", "int4-min", "own"])
+def test_speculation_is_lossless_whatever_the_weights(weights):
+    options = ("--prompt", "Tell me a story about a story.", "--max-tokens", 40, "--weights", weights)
+    plain = generate(*options, "--speculate", "off", "--temperature", 0)
+    assert generate(*options, "--speculate", "ngram", "--temperature", 0)["tokens"] == plain["tokens"]
+    assert generate(*options, "--threads", 1, "--temperature", 0)["tokens"] == plain["tokens"]
+
+
+def test_own_weights_are_those_of_the_file():
+    done = run("generate", MODEL, "--weights", "own", "--prompt", "x", "--max-tokens", 1)
+    assert "--weights own" not in done.stderr
+    adapted = run("generate", MODEL, "--weights", "own", "--adapter", ROOT / "adapters/smollm2-135m-lolcats", "--prompt", "x",
+                  "--max-tokens", 1)  # fmt: skip
+    assert adapted.stderr.count("--weights own") == 1 and "changed by an adapter" in adapted.stderr

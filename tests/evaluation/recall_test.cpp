@@ -49,6 +49,7 @@ class RememberingModel : public Model {
   const Kernels& kernels() const override { return best_kernels(); }
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
   const std::vector<TailShape>& tails() const override { return tails_; }
+  const std::vector<std::string>& converted() const override { return converted_; }
   bool gives(Output what) const override { return what == Output::kLogits; }
   int64_t weight_bytes() const override { return 1; }
   int64_t parameters() const override { return 1; }
@@ -92,6 +93,7 @@ class RememberingModel : public Model {
   ModelConfig config_;
   std::vector<std::unique_ptr<Mechanism>> mechanisms_;
   std::vector<TailShape> tails_;
+  std::vector<std::string> converted_;
   int64_t memory_;
   mutable std::vector<int32_t> text_;
   mutable std::vector<float> logits_;

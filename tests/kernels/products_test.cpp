@@ -2,12 +2,15 @@
 // rows with NaN between them.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <limits>
 
+#include "core/half.h"
 #include "core/rng.h"
 #include "kernels/packed_matrix.h"
+#include "kernels/quantized.h"
 
 namespace espalier {
 namespace {
@@ -38,8 +41,32 @@ const Product kProducts[] = {{1, {1}},        {2, {16}},           {3, {17, 5}},
 const int64_t kRows[] = {100, 0, 1, 2, 5, 6, 7, 8, 12, 13, 31, 64};
 
 class Products : public ::testing::TestWithParam<WeightType> {};
-INSTANTIATE_TEST_SUITE_P(All, Products, ::testing::Values(WeightType::kF32, WeightType::kBf16),
-                         [](const auto& info) { return std::string(weight_type_name(info.param)); });
+INSTANTIATE_TEST_SUITE_P(All, Products,
+                         ::testing::Values(WeightType::kF32, WeightType::kBf16, WeightType::kInt8, WeightType::kInt4,
+                                           WeightType::kInt4Min),
+                         [](const auto& info) {
+                           std::string name(weight_type_name(info.param));
+                           std::replace(name.begin(), name.end(), '-', '_');
+                           return name;
+                         });
+
+bool is_quantized(WeightType type) {
+  return type != WeightType::kF32 && type != WeightType::kBf16;
+}
+
+// A row as quantized weights meet it: groups of 32 in steps of their greatest size / 127.
+std::vector<double> rounded_row(const float* x, int64_t n) {
+  std::vector<double> y(x, x + n);
+  for (int64_t first = 0; first < n; first += 32) {
+    const int64_t end = std::min(n, first + 32);
+    float greatest = 0;
+    for (int64_t i = first; i < end; ++i) greatest = std::max(greatest, std::abs(x[i]));
+    for (int64_t i = first; i < end && greatest > 0; ++i) {
+      y[static_cast<size_t>(i)] = std::nearbyint(x[i] * (127.0f / greatest)) * (greatest / 127.0f);
+    }
+  }
+  return y;
+}
 
 TEST_P(Products, EqualF64LoopsAndEachOther) {
   const bool half = GetParam() == WeightType::kBf16;
@@ -53,6 +80,11 @@ TEST_P(Products, EqualF64LoopsAndEachOther) {
       packed.emplace_back(weights.back().data(), outputs, product.inputs, GetParam(), memory);
     }
     const std::vector<float> x = normal(random, 100 * product.inputs);
+    if (is_quantized(GetParam())) {  // what the weights are rounded to is tried below
+      for (size_t m = 0; m < packed.size(); ++m) {
+        for (int64_t o = 0; o < product.outputs[m]; ++o) packed[m].row(o, weights[m].data() + o * product.inputs);
+      }
+    }
     std::vector<std::vector<float>> first(weights.size());  // [row 0.. of the largest count, outputs]
     for (const int64_t rows : kRows) {
       const int64_t x_stride = product.inputs + rows % 3;
@@ -80,11 +112,14 @@ TEST_P(Products, EqualF64LoopsAndEachOther) {
             const int64_t outputs = product.outputs[m], stride = outputs + 3;
             if (first[m].empty()) {
               for (int64_t r = 0; r < rows; ++r) {
+                const std::vector<double> rounded = rounded_row(x.data() + r * product.inputs, product.inputs);
                 for (int64_t o = 0; o < outputs; ++o) {
                   double sum = 0, size = 1;
                   for (int64_t i = 0; i < product.inputs; ++i) {
                     const float a = x[r * product.inputs + i], w = weights[m][o * product.inputs + i];
-                    sum += half ? double{bf16(a)} * bf16(w) : double{a} * w;
+                    sum += is_quantized(GetParam()) ? rounded[static_cast<size_t>(i)] * w
+                           : half                   ? double{bf16(a)} * bf16(w)
+                                                    : double{a} * w;
                     size += std::abs(double{a} * w);
                   }
                   ASSERT_NEAR(y[m][r * stride + o], sum, 1e-6 * size);
@@ -120,7 +155,79 @@ TEST_P(Products, PackedInPiecesIsPackedWhole) {
     whole.row(o, row.data());
     for (int64_t i = 0; i < 37; ++i) {
       const float weight = weights[o * 37 + i];
-      ASSERT_EQ(row[i], GetParam() == WeightType::kBf16 ? bf16(weight) : weight);
+      if (is_quantized(GetParam())) {
+        ASSERT_NEAR(row[i], weight, GetParam() == WeightType::kInt8 ? 0.02 : 0.5);
+      } else {
+        ASSERT_EQ(row[i], GetParam() == WeightType::kBf16 ? bf16(weight) : weight);
+      }
+    }
+  }
+}
+
+// Groups that are of the format already come back bit for bit; others lose at most a share that their steps explain.
+TEST(Quantized, GroupsKeepWhatTheyCanHold) {
+  Random random(5);
+  const struct {
+    QuantizedFormat format;
+    double error;  // of the root mean square
+  } formats[] = {{kInt8Format, 0.01}, {kInt4Format, 0.11}, {kInt4MinFormat, 0.10}};
+  for (const auto& [format, most] : formats) {
+    double error = 0, size = 0;
+    for (int i = 0; i < 500; ++i) {
+      const std::vector<float> x = normal(random, kGroup);
+      const QuantizedGroup group = quantize_group(format, x.data(), kGroup);
+      float exact[kGroup];
+      for (int64_t k = 0; k < kGroup; ++k) {
+        exact[k] = group.value(format, k);
+        error += std::pow(double{exact[k]} - x[static_cast<size_t>(k)], 2);
+        size += double{x[static_cast<size_t>(k)]} * x[static_cast<size_t>(k)];
+      }
+    }
+    EXPECT_LT(std::sqrt(error / size), most) << format.bits << (format.minimum ? " with minima" : "");
+    for (int i = 0; i < 500; ++i) {  // as other programs write them: all steps are used
+      QuantizedGroup group;
+      group.d = float_to_half(0.01f + 0.1f * std::abs(random.normal()));
+      group.m = format.minimum ? float_to_half(random.normal()) : 0;
+      for (uint8_t& q : group.q) q = static_cast<uint8_t>(format.bits == 8 ? 1 + random.below(255) : random.below(16));
+      group.q[3] = static_cast<uint8_t>(format.bits == 8 ? 255 : 0);
+      group.q[17] = static_cast<uint8_t>(format.bits == 8 ? 1 : 15);
+      float x[kGroup];
+      for (int64_t k = 0; k < kGroup; ++k) x[k] = group.value(format, k);
+      const QuantizedGroup again = quantize_group(format, x, kGroup);
+      for (int64_t k = 0; k < kGroup; ++k) ASSERT_EQ(again.value(format, k), x[k]) << format.bits << " group " << i;
+    }
+  }
+  for (const QuantizedFormat& format : {kInt8Format, kInt4Format, kInt4MinFormat}) {
+    const float zeros[kGroup] = {}, one[1] = {-3.5f};
+    EXPECT_EQ(quantize_group(format, zeros, kGroup).value(format, 7), 0.0f);
+    EXPECT_NEAR(quantize_group(format, one, 1).value(format, 0), -3.5, 0.01);
+  }
+}
+
+// A row that is not finite gives NaN where it counts, and rows of zeros or of the smallest numbers give zeros.
+TEST(Quantized, RowsThatAreNotFiniteAndRowsOfNothing) {
+  WeightMemory memory;
+  Random random(9);
+  const std::vector<float> weights = normal(random, 20 * 70);
+  for (const WeightType type : {WeightType::kInt8, WeightType::kInt4, WeightType::kInt4Min}) {
+    const PackedMatrix matrix(weights.data(), 20, 70, type, memory);
+    for (const float odd : {std::numeric_limits<float>::infinity(), kNan, 0.0f, 1e-40f, -1e-33f}) {
+      std::vector<float> x(70, 0.0f), y(20, 77.0f);
+      x[33] = odd;
+      for (const Isa isa : supported_isas()) {
+        ThreadPool pool(1);
+        Arena arena;
+        const PackedMatrix* matrices[] = {&matrix};
+        const OutputRows out[] = {{y.data(), 20}};
+        multiply(kernels_for(isa), pool, arena, matrices, x.data(), 1, 70, out);
+        for (const float value : y) {
+          if (std::isfinite(odd)) {
+            ASSERT_EQ(value, 0.0f) << isa_name(isa);
+          } else {
+            ASSERT_TRUE(std::isnan(value)) << isa_name(isa);
+          }
+        }
+      }
     }
   }
 }

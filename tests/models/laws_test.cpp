@@ -83,6 +83,12 @@ std::vector<Case> all_cases() {
       for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa});
     }
   }
+  // Quantized products meet every attention in the same way.
+  for (const char* attention : {"softmax", "lolcats(group=8,sinks=2,taps=3)", "gated_delta"}) {
+    for (const WeightType weights : {WeightType::kInt8, WeightType::kInt4, WeightType::kInt4Min}) {
+      for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa});
+    }
+  }
   // Families differ in all but the attention: some of each kind will do.
   for (const char* attention : {"softmax", "augmented(group=8,taps=4)", "hybrid(group=8,sinks=2)"}) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
@@ -236,7 +242,7 @@ INSTANTIATE_TEST_SUITE_P(Product, Laws, ::testing::ValuesIn(all_cases()), case_n
 // Every instruction set gives the bits of the scalar path.
 TEST(InstructionSets, AgreeBitForBit) {
   for (const char* attention : kAttentions) {
-    for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
+    for (const WeightType weights : {WeightType::kF32, WeightType::kBf16, WeightType::kInt8}) {
       std::vector<float> scalar;
       for (const Isa isa : supported_isas()) {
         const auto model = testing::load_tiny_model({.attention = {attention}, .more_mechanisms = {my_attention()}},

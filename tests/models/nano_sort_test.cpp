@@ -86,7 +86,7 @@ TEST(NanoSort, EveryStageIsThatOfTheOriginal) {
   const ModelFiles files = open_model(kFolder);
   const SafetensorsSource stages({kFolder + "/activations.safetensors"});
   const auto model = load_model(files, {.weights = WeightType::kF32});
-  StepLoader loader(*files.tensors, WeightType::kF32);
+  StepLoader loader(*files.tensors, WeightType::kF32, 0);
   const auto weights = Gpt2::load<Recorder>(loader, model->config());
   constexpr int64_t kTokens = 11, kTexts = 3;
   const Values ids = read(stages, "idx");

@@ -1,0 +1,174 @@
+// Tiles of products of 8- and 4-bit weights by AVX-512's dot products of four bytes (vpdpbusd); see
+// kernels/quantized.h for what they compute.
+#include "kernels/quantized.h"
+#include "kernels/tables.h"
+
+#if defined(__x86_64__)
+#include <immintrin.h>
+
+#define ESPALIER_INT_DOT [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]]
+
+namespace espalier {
+namespace {
+
+constexpr int kMostRows = 12;  // 12 rows of integer and of float sums, weights, a scale and an input fill 27 registers
+
+ESPALIER_INT_DOT inline __m512 halves(const std::byte* p) {
+  return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+}
+
+__mmask16 existing(int64_t outputs) {
+  return static_cast<__mmask16>(outputs >= kPanel ? 0xffff : (1 << outputs) - 1);
+}
+
+// What the rows of a tile bring to one group.
+struct TileRows {
+  const char* b;  // of row 0, at the group
+  const float *scale, *sum;
+  const int32_t* start;
+  int64_t stride;  // bytes from a row to the next
+
+  template <class T>
+  const T* of(const T* p, int r) const {
+    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(p) + r * stride);
+  }
+};
+
+// One group: sum += d s (q - zero).b (+ m s sum b).
+template <int kRows, int kPanels, int kBits, bool kMinimum>
+ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kPanels][kRows], const std::byte* const (&header)[kPanels],
+                                       const std::byte* const (&weights)[kPanels], const TileRows& x, int64_t group) {
+  __m512i dot[kPanels][kRows];
+#pragma GCC unroll 16
+  for (int r = 0; r < kRows; ++r) {
+    const __m512i start = kMinimum ? _mm512_setzero_si512() : _mm512_set1_epi32(*x.of(x.start, r));
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) dot[p][r] = start;
+  }
+  constexpr int kLines = kBits == 8 ? 8 : 4;
+#pragma GCC unroll 8
+  for (int line = 0; line < kLines; ++line) {
+    __m512i packed[kPanels];
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) packed[p] = _mm512_loadu_si512(weights[p] + line * 64);
+#pragma GCC unroll 2
+    for (int half = 0; half < 8 / kLines; ++half) {
+      __m512i q[kPanels];
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) {
+        q[p] = kBits == 8
+                   ? packed[p]
+                   : _mm512_and_si512(half == 0 ? packed[p] : _mm512_srli_epi16(packed[p], 4), _mm512_set1_epi8(15));
+      }
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) {
+        const int* four = reinterpret_cast<const int*>(x.of(x.b, r) + (line + half * kLines) * 4);
+        const __m512i input = _mm512_set1_epi32(*four);
+#pragma GCC unroll 4
+        for (int p = 0; p < kPanels; ++p) dot[p][r] = _mm512_dpbusd_epi32(dot[p][r], q[p], input);
+      }
+    }
+  }
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) {
+    const __m512 d = halves(header[p] + group % 2 * 32);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      const __m512 factor = _mm512_mul_ps(d, _mm512_set1_ps(*x.of(x.scale, r)));
+      sum[p][r] = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(dot[p][r]), sum[p][r]);
+    }
+    if constexpr (kMinimum) {
+      const __m512 m = halves(header[p] + 64 + group % 2 * 32);
+#pragma GCC unroll 16
+      for (int r = 0; r < kRows; ++r) sum[p][r] = _mm512_fmadd_ps(m, _mm512_set1_ps(*x.of(x.sum, r)), sum[p][r]);
+    }
+  }
+}
+
+template <int kRows, int kPanels, int kBits, bool kMinimum>
+ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
+  constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
+  constexpr int64_t kBlockBytes = kFormat.superblock_bytes();
+  const std::byte* block[kPanels];
+  __m512 sum[kPanels][kRows];
+  __mmask16 mask[kPanels];
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) {
+    const int64_t output = (panel + p) * kPanel;
+    block[p] = static_cast<const std::byte*>(tile.weights) + (panel + p) * tile.panel_stride;
+    mask[p] = existing(tile.outputs - output);
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      sum[p][r] =
+          tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
+    }
+  }
+  const QuantizedRow row(tile.x, tile.inputs);
+  const int64_t first = tile.begin / kGroup;
+  TileRows x{reinterpret_cast<const char*>(row.b) + tile.begin, row.scale + first, row.sum + first, row.start + first,
+             tile.x_depth};
+  // As many lines of what comes next are asked for as this part has.
+  const int64_t panel_ahead = tile.panel_stride / 64 * tile.prefetch_step;
+  const char* next = tile.prefetch + panel * panel_ahead;
+  for (int64_t done = 0; done < tile.depth; done += kSuperblock) {
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) {
+      for (int64_t line = 0; line < kBlockBytes / 64; ++line) {
+        _mm_prefetch(next + p * panel_ahead + line * tile.prefetch_step, _MM_HINT_T1);
+      }
+    }
+    next += kBlockBytes / 64 * tile.prefetch_step;
+    const std::byte* weights[kPanels];
+#pragma GCC unroll 2
+    for (int64_t group = 0; group < 2; ++group) {
+#pragma GCC unroll 4
+      for (int p = 0; p < kPanels; ++p) weights[p] = block[p] + kFormat.header_bytes() + group * kFormat.group_bytes();
+      add_group<kRows, kPanels, kBits, kMinimum>(sum, block, weights, x, group);
+      x.b += kGroup, ++x.scale, ++x.sum, ++x.start;
+    }
+#pragma GCC unroll 4
+    for (int p = 0; p < kPanels; ++p) block[p] += kBlockBytes;
+  }
+#pragma GCC unroll 4
+  for (int p = 0; p < kPanels; ++p) {
+#pragma GCC unroll 16
+    for (int r = 0; r < kRows; ++r) {
+      _mm512_mask_storeu_ps(tile.y + r * tile.y_stride + (panel + p) * kPanel, mask[p], sum[p][r]);
+    }
+  }
+}
+
+template <int kRows, int kBits, bool kMinimum>
+void int_rows(const GemmTile& tile) {
+  constexpr int kPanels = kRows <= 2 ? 4 : kRows <= 6 ? 2 : 1;
+  int64_t panel = 0;
+  for (; panel + kPanels <= tile.panels; panel += kPanels) int_tile<kRows, kPanels, kBits, kMinimum>(tile, panel);
+  for (; panel < tile.panels; ++panel) int_tile<kRows, 1, kBits, kMinimum>(tile, panel);
+}
+
+template <int kBits, bool kMinimum, int kRows = 1>
+void int_tiles(const GemmTile& tile) {
+  if (tile.rows == kRows) return int_rows<kRows, kBits, kMinimum>(tile);
+  if constexpr (kRows < kMostRows) int_tiles<kBits, kMinimum, kRows + 1>(tile);
+}
+
+}  // namespace
+
+void fill_gemm_int_dot(Kernels& kernels) {
+  for (Gemm* gemm : {&kernels.gemm_int8, &kernels.gemm_int4, &kernels.gemm_int4_min}) {
+    gemm->tile_rows = gemm->stream_rows = kMostRows;
+  }
+  kernels.gemm_int8.tile = int_tiles<8, false>;
+  kernels.gemm_int4.tile = int_tiles<4, false>;
+  kernels.gemm_int4_min.tile = int_tiles<4, true>;
+}
+
+}  // namespace espalier
+
+#else
+
+namespace espalier {
+void fill_gemm_int_dot(Kernels&) {}
+}  // namespace espalier
+
+#endif
