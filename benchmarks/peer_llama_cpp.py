@@ -1,9 +1,11 @@
-"""Espalier beside llama.cpp: the same weights in BF16, the same machine, the same run.
+"""Espalier beside llama.cpp: the same weights, the same machine, the same run.
 
-llama-cpp-python (PyPI) brings llama.cpp. The model's BF16 file is made from the GGUF by llama.cpp's own quantizer. The
-two take turns, each in a fresh process, and medians of paired ratios are reported. Usage:
+llama-cpp-python (PyPI) brings llama.cpp. The file that both read, BF16, Q8_0 or Q4_0, is made from the GGUF by
+llama.cpp's own quantizer. Espalier runs it in bf16, with the file's own 8-bit blocks, or with its 4-bit ones
+(int4-sym; a vocabulary table of 6 bits becomes one of 8). The two take turns, each in a fresh process, and medians of paired
+ratios are reported. Usage:
 
-  benchmarks/peer_llama_cpp.py MODEL.gguf [--rounds 5] [--threads 2] [--json OUT.json]
+  benchmarks/peer_llama_cpp.py MODEL.gguf [--weights bf16|q8_0|q4_0] [--rounds 5] [--threads 2] [--json OUT.json]
 
 Refuses to compare when this CPU has AVX512_BF16 or AVX512_VNNI and the llama.cpp at hand was built without.
 """
@@ -54,9 +56,9 @@ def check_build(llama_cpp):
     return info.strip()
 
 
-def make_bf16(llama_cpp, source, target):
+def make_file(llama_cpp, source, target, weights):
     parameters = llama_cpp.llama_model_quantize_default_params()
-    parameters.ftype = llama_cpp.LLAMA_FTYPE_MOSTLY_BF16
+    parameters.ftype = getattr(llama_cpp, f"LLAMA_FTYPE_MOSTLY_{weights.upper()}")
     parameters.allow_requantize = True
     code = llama_cpp.llama_model_quantize(str(source).encode(), str(target).encode(), ctypes.byref(parameters))
     if code != 0:
@@ -105,14 +107,18 @@ def measure_llama(model, threads):
     print(json.dumps({"prefill": PREFILL / prefill, "decode": 1 / statistics.median(times), "verify_ms": verify}))
 
 
-def run_llama(bf16, threads):
-    command = [sys.executable, __file__, str(bf16), "--threads", str(threads), "--measure-llama"]
+def run_llama(file, weights, threads):
+    command = [sys.executable, __file__, str(file), "--threads", str(threads), "--measure-llama"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     return {**found, "verify_ms": {int(nodes): ms for nodes, ms in found["verify_ms"].items()}}
 
 
-def run_espalier(bf16, threads):
-    command = [ESPALIER, "bench", bf16, "--weights", "bf16", "--threads", threads, "--repeats", 5, "--json",
+# How espalier runs each of the files.
+OURS = {"bf16": "bf16", "q8_0": "own", "q4_0": "int4-sym"}
+
+
+def run_espalier(file, weights, threads):
+    command = [ESPALIER, "bench", file, "--weights", OURS[weights], "--threads", threads, "--repeats", 5, "--json",
                "--prefill-tokens", PREFILL, "--decode-tokens", DECODE]
     done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)
@@ -168,6 +174,7 @@ def print_table(result):
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", type=pathlib.Path)
+    parser.add_argument("--weights", choices=OURS, default="bf16")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--json", type=pathlib.Path, help="write the figures to this file too")
@@ -178,17 +185,17 @@ def main():
     llama_cpp = import_llama()
     info = check_build(llama_cpp)
     with tempfile.TemporaryDirectory() as folder:
-        bf16 = pathlib.Path(folder) / "bf16.gguf"
-        make_bf16(llama_cpp, options.model, bf16)
+        file = pathlib.Path(folder) / f"{options.weights}.gguf"
+        make_file(llama_cpp, options.model, file, options.weights)
         rounds = []
         for i in range(options.rounds):
             # Who goes first changes, so that a drift of the machine favours none.
             order = (run_espalier, run_llama) if i % 2 == 0 else (run_llama, run_espalier)
-            found = {runner: runner(bf16, options.threads) for runner in order}
+            found = {runner: runner(file, options.weights, options.threads) for runner in order}
             rounds.append((found[run_espalier], found[run_llama]))
             print(f"round {i + 1} of {options.rounds}", file=sys.stderr)
     result = {"threads": options.threads, "rounds": options.rounds, "llama_cpp_python": llama_cpp.__version__,
-              "llama_cpp_build": info, "weights": "bf16", **summary(rounds)}
+              "llama_cpp_build": info, "weights": options.weights, **summary(rounds)}
     print_table(result)
     print(json.dumps(result))
     if options.json:

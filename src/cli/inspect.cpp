@@ -4,6 +4,8 @@
 
 #include "cli/memory_plan.h"
 #include "cli/verbs.h"
+#include "core/progress.h"
+#include "evaluation/weight_errors.h"
 #include "models/step_loader.h"
 
 namespace espalier {
@@ -13,7 +15,7 @@ constexpr int64_t kLengths[] = {200, 1000, 8000, 32000};
 
 struct Arguments {
   ModelArguments model;
-  bool json = false;
+  bool json = false, errors = false;
 };
 
 struct Findings {
@@ -21,28 +23,35 @@ struct Findings {
   int64_t parameters;
   std::vector<int64_t> state_bytes;  // at kLengths
   MemoryPlan f32, bf16;
+  std::vector<WeightError> errors;
 };
 
 void print_json(const Findings& found) {
   const ModelConfig& config = found.files.config;
   nlohmann::json bytes = nlohmann::json::object();
   for (size_t i = 0; i < std::size(kLengths); ++i) bytes[std::to_string(kLengths[i])] = found.state_bytes[i];
-  const nlohmann::json result = {{"family", config.family},
-                                 {"parameters", found.parameters},
-                                 {"attention", config.attention},
-                                 {"state_bytes", bytes},
-                                 {"constant_state", found.bf16.constant_state},
-                                 {"weight_bytes", {{"f32", found.f32.weight_bytes}, {"bf16", found.bf16.weight_bytes}}},
-                                 {"activation_bytes", found.bf16.activation_bytes},
-                                 {"layers", config.num_hidden_layers},
-                                 {"hidden_size", config.hidden_size},
-                                 {"heads", config.num_attention_heads},
-                                 {"kv_heads", config.num_key_value_heads},
-                                 {"head_dim", config.head_dim},
-                                 {"vocab_size", config.vocab_size},
-                                 {"max_positions", config.max_position_embeddings},
-                                 {"pre_tokenizer", found.files.tokenizer.pre_tokenizer},
-                                 {"tokenizer", found.files.tokenizer.model}};
+  nlohmann::json result = {{"family", config.family},
+                           {"parameters", found.parameters},
+                           {"attention", config.attention},
+                           {"state_bytes", bytes},
+                           {"constant_state", found.bf16.constant_state},
+                           {"weight_bytes", {{"f32", found.f32.weight_bytes}, {"bf16", found.bf16.weight_bytes}}},
+                           {"activation_bytes", found.bf16.activation_bytes},
+                           {"layers", config.num_hidden_layers},
+                           {"hidden_size", config.hidden_size},
+                           {"heads", config.num_attention_heads},
+                           {"kv_heads", config.num_key_value_heads},
+                           {"head_dim", config.head_dim},
+                           {"vocab_size", config.vocab_size},
+                           {"max_positions", config.max_position_embeddings},
+                           {"pre_tokenizer", found.files.tokenizer.pre_tokenizer},
+                           {"tokenizer", found.files.tokenizer.model}};
+  for (const WeightError& error : found.errors) {
+    result["weight_errors"][std::string(weight_type_name(error.type))] = {{"bytes", error.bytes},
+                                                                          {"relative", error.relative},
+                                                                          {"worst", error.worst},
+                                                                          {"worst_tensor", error.worst_name}};
+  }
   std::cout << result.dump() << std::endl;
 }
 
@@ -72,15 +81,21 @@ void print_text(const Findings& found) {
   for (size_t i = 0; i < std::size(kLengths); ++i) {
     std::printf("state         %s at %ld tokens\n", mebibytes(found.state_bytes[i]).c_str(), number(kLengths[i]));
   }
+  for (const WeightError& error : found.errors) {
+    std::printf("as %-10s %s, matrices off by %.3f %%, at worst %.3f %% (%s)\n",
+                std::string(weight_type_name(error.type)).c_str(), mebibytes(error.bytes).c_str(), 100 * error.relative,
+                100 * error.worst, error.worst_name.c_str());
+  }
 }
 
 int run(const Arguments& arguments) {
   const ModelFiles files = arguments.model.open();
   const auto mechanisms = load_mechanisms(files.config, *files.tensors);
-  Findings found{files, parameter_count(files), {}, {}, {}};
+  Findings found{files, parameter_count(files), {}, {}, {}, {}};
   for (const int64_t tokens : kLengths) found.state_bytes.push_back(state_bytes(files.config, mechanisms, tokens));
   found.f32 = plan_memory(files, WeightType::kF32, 0);
   found.bf16 = plan_memory(files, WeightType::kBf16, 0);
+  if (arguments.errors) found.errors = weight_errors(*files.tensors, progress_function("errors"));
   arguments.json ? print_json(found) : print_text(found);
   return kExitOk;
 }
@@ -91,11 +106,12 @@ std::function<int()> add_inspect(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   app.footer(
       "Family, sizes, attention per layer, and the bytes of weights, activations and a sequence's state. Reads no "
-      "weights.\n\n"
+      "weights, unless --errors asks what storing them in fewer bits would do to them.\n\n"
       "  espalier inspect MODEL\n"
       "  espalier inspect MODEL --attention 'window(group=64)' --json");
   arguments->model.encoders = arguments->model.encoder_decoders = true;
   arguments->model.add_to(app);
+  app.add_flag("--errors", arguments->errors, "Relative error of the matrices in bf16, int8 and int4; reads them all");
   app.add_flag("--json", arguments->json, "One JSON object");
   return [arguments] { return run(*arguments); };
 }

@@ -60,10 +60,11 @@ void ModelArguments::add_to(CLI::App& app) {
         ->check(CLI::Validator(check_attention, "SPEC"));
   }
   if (runs) {
-    app.add_option("--weights", weights,
-                   "Weights at run time: f32, bf16, int8, int4, int4-min (a minimum for each group), or own: quantized "
-                   "tensors of a GGUF file as they are, others in bf16")
-        ->check(CLI::IsMember({"f32", "bf16", "int8", "int4", "int4-min", "own"}))
+    app.add_option(
+           "--weights", weights,
+           "Weights at run time: f32, bf16, int8, int4, int4-sym (without minima, a tenth smaller), or own: quantized "
+           "tensors of a GGUF file as they are, others in bf16")
+        ->check(CLI::IsMember({"f32", "bf16", "int8", "int4", "int4-sym", "own"}))
         ->capture_default_str();
     app.add_option("--threads", threads, "Threads; default: all processors")->check(CLI::Range(1, 1024));
   }

@@ -88,7 +88,7 @@ WeightType weight_type_by_name(std::string_view name) {
 }
 
 std::string_view weight_type_name(WeightType type) {
-  constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int4", "int4-min"};
+  constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int4-sym", "int4"};
   return kNames[static_cast<size_t>(type)];
 }
 
@@ -108,11 +108,11 @@ PackedMatrix PackedMatrix::empty(int64_t outputs, int64_t inputs, WeightType typ
 
 PackedMatrix::PackedMatrix(const float* weights, int64_t outputs, int64_t inputs, WeightType type, WeightMemory& memory)
     : PackedMatrix(empty(outputs, inputs, type, memory)) {
-  // Looking for the best group takes longer than reading it.
+  // Packing takes longer than reading.
   constexpr int64_t kRowsPerPiece = 256;
   const int64_t pieces = (outputs + kRowsPerPiece - 1) / kRowsPerPiece;
   const int64_t threads = std::min<int64_t>(pieces, std::max(1u, std::thread::hardware_concurrency()));
-  if (!format_of(type) || threads < 2) {
+  if (threads < 2) {
     exact_ = pack_rows(weights, 0, outputs);
     return;
   }
@@ -144,8 +144,12 @@ bool PackedMatrix::pack_quantized(const QuantizedFormat& format, const float* ro
     std::memcpy(block + g % 2 * 32 + lane * 2, &group.d, 2);
     if (format.minimum) std::memcpy(block + 64 + g % 2 * 32 + lane * 2, &group.m, 2);
     std::byte* weights = block + format.header_bytes() + g % 2 * format.group_bytes();
-    for (int64_t k = 0; k < kGroup; ++k) {
-      weights[byte_of_weight(format, lane, k)] |= std::byte(group.q[k] << shift_of_weight(format, k));
+    for (int64_t k = 0; k < format.group_bytes() / kPanel; k += 4) {  // four weights at a time
+      uint32_t four = 0, later = 0;
+      std::memcpy(&four, group.q + k, 4);
+      if (format.bits == 4) std::memcpy(&later, group.q + k + kGroup / 2, 4);
+      four |= later << 4;
+      std::memcpy(weights + byte_of_weight(format, lane, k), &four, 4);
     }
   }
   return exact;

@@ -18,10 +18,10 @@
 
 namespace espalier {
 
-// kInt4Min: with a minimum for each group, see kernels/quantized.h.
+// Quantized types: kernels/quantized.h.
 enum class WeightType { kF32, kBf16, kInt8, kInt4, kInt4Min };
 
-// "f32", "bf16", "int8", "int4", "int4-min"; throws InvalidArgument listing the names.
+// "f32", "bf16", "int8", "int4-sym", "int4" (kInt4Min); throws InvalidArgument listing the names.
 WeightType weight_type_by_name(std::string_view name);
 std::string_view weight_type_name(WeightType type);
 // What a weight takes in memory, on average.

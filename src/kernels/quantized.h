@@ -9,8 +9,8 @@
 //
 //   type            q          zero   m     bits per weight
 //   int8            1 … 255    128          8.5
-//   int4            0 … 15     8            4.5
-//   int4 + minima   0 … 15     0      yes   5
+//   int4-sym        0 … 15     8            4.5
+//   int4            0 … 15     0      yes   5
 #pragma once
 
 #include <cstddef>

@@ -181,7 +181,7 @@ def test_ngram_table_is_made_used_and_changes_no_text(tmp_path):
     assert fast["stats"]["accepted"] > 0
 
 
-@pytest.mark.parametrize("weights", ["int8", "int4", "int4-min", "own"])
+@pytest.mark.parametrize("weights", ["int8", "int4", "int4-sym", "own"])
 def test_speculation_is_lossless_whatever_the_weights(weights):
     options = ("--prompt", "Tell me a story about a story.", "--max-tokens", 40, "--weights", weights)
     plain = generate(*options, "--speculate", "off", "--temperature", 0)

@@ -1,23 +1,29 @@
-// lossless_sample MODEL [ADAPTER...]: 200 seeded cases on a real model, speculated against plain decoding.
+// lossless_sample MODEL [ADAPTER...]: 300 seeded cases on a real model, speculated against plain decoding.
+// lossless_sample --tiny CASES: the same on small random models of all attentions.
 //
-// The model as it is and with each adapter; greedy and sampled, 1 and 2 threads, trees of 2 to 32 nodes, a prompt that
-// ends at every offset to a group border. Prints a line per attention; exits 1 when any token or state byte differs.
+// The model as it is and with each adapter, in bf16, int8 and int4 (tiny: all weight types); greedy and sampled, 1 and
+// 2 threads, trees of 2 to 32 nodes, a prompt that ends at every offset to a group border. Prints a line per attention
+// and weight type (tiny: per attention); exits 1 when any token or state byte differs.
 #include <cstdio>
+#include <cstdlib>
+#include <string_view>
 
 #include "core/rng.h"
 #include "decoding/generate.h"
 #include "support/adversarial_drafter.h"
+#include "support/tiny_model.h"
 
 namespace {
 
 using namespace espalier;
 
-constexpr int64_t kCases = 200, kGroup = 64, kNewTokens = 24;
+constexpr int64_t kCases = 300, kGroup = 64, kNewTokens = 24;
 constexpr int64_t kNodes[] = {2, 4, 8, 16, 32};
 
 std::string bytes(const SequenceState& state) {
   std::string text;
   for (const LayerState& layer : state.layers) layer.serialize(text);
+  for (const RowTail& tail : state.tails) tail.serialize(text);
   return text;
 }
 
@@ -32,7 +38,8 @@ void try_case(const Model& model, int64_t number, Workspace& workspace, Tally& t
   GenerateRequest request;
   // 64 + number: two groups' worth of offsets, the first border crossed by all.
   for (int64_t i = 0; i < kGroup + number % (2 * kGroup); ++i) {
-    request.prompt.push_back(static_cast<int32_t>(i % 5 == 0 ? 198 + random.below(40) : 260 + random.below(4000)));
+    const auto word = static_cast<int32_t>(i % 5 == 0 ? 198 + random.below(40) : 260 + random.below(4000));
+    request.prompt.push_back(word % static_cast<int32_t>(vocab));
   }
   request.options.max_tokens = kNewTokens;
   request.options.ignore_eos = true;
@@ -57,34 +64,98 @@ void try_case(const Model& model, int64_t number, Workspace& workspace, Tally& t
   tally.output += static_cast<int64_t>(speculated.tokens.size());
 }
 
+void print(const std::string& what, const Tally& tally) {
+  std::printf("%-40s %4ld cases, %ld different; %.0f %% of steps with a tree, %.2f tokens per step\n", what.c_str(),
+              static_cast<long>(tally.cases), static_cast<long>(tally.different),
+              100.0 * static_cast<double>(tally.steps_with_tree) / static_cast<double>(tally.steps),
+              static_cast<double>(tally.output) / static_cast<double>(tally.steps));
+  std::fflush(stdout);
+}
+
+// Returns how many cases differ.
+int64_t try_model(int models, char** paths) {
+  constexpr WeightType kTypes[] = {WeightType::kBf16, WeightType::kInt8, WeightType::kInt4Min};
+  int64_t different = 0, next = 0, run = 0;
+  for (int m = 0; m < models; ++m) {
+    const ModelFiles files = open_model(paths[0], {.adapter = m == 0 ? "" : paths[m]});
+    for (const WeightType type : kTypes) {
+      const auto model = load_model(files, {.weights = type});
+      Workspace one(1), two(2);
+      Tally tally;
+      for (const int64_t end = kCases * ++run / (3 * models); next < end; ++next) {
+        try_case(*model, next, next % 4 < 2 ? one : two, tally);
+      }
+      print(files.config.attention[0] + " " + std::string(weight_type_name(type)), tally);
+      different += tally.different;
+    }
+  }
+  return different;
+}
+
+int64_t try_tiny(int64_t cases) {
+  constexpr const char* kAttentions[] = {"softmax",
+                                         "flash_local(group=8)",
+                                         "flash_global(group=8)",
+                                         "flash(group=8,local=terraced)",
+                                         "conv(taps=5)",
+                                         "augmented(group=8,taps=4)",
+                                         "augmented(global=performer(features=8),group=8)",
+                                         "window(group=8,sinks=3)",
+                                         "lolcats(group=8,sinks=2,taps=3)",
+                                         "linear",
+                                         "relu",
+                                         "angular",
+                                         "cosformer(length=4096)",
+                                         "performer(features=24)",
+                                         "rfa(features=12)",
+                                         "hedgehog",
+                                         "transnormer(group=8)",
+                                         "retention",
+                                         "gla",
+                                         "gated_delta",
+                                         "gated_delta(conv=4)",
+                                         "yoso(group=8,bits=3,hashes=4)",
+                                         "linformer(group=8,rank=3)",
+                                         "hybrid(group=8,sinks=2)",
+                                         "gau(group=8,taps=4)"};
+  constexpr WeightType kTypes[] = {WeightType::kF32, WeightType::kBf16, WeightType::kInt8, WeightType::kInt4,
+                                   WeightType::kInt4Min};
+  constexpr auto kRuns = static_cast<int64_t>(std::size(kAttentions) * std::size(kTypes));
+  int64_t different = 0, next = 0, run = 0;
+  Tally all;
+  for (const char* attention : kAttentions) {
+    Tally tally;
+    for (const WeightType type : kTypes) {
+      const auto model = testing::load_tiny_model(
+          {.family = run % 7 == 3 ? "gpt2" : "llama", .heads_kv = run % 7 == 3 ? 3 : 1, .attention = {attention}},
+          type);
+      Workspace one(1), two(2);
+      for (const int64_t end = cases * ++run / kRuns; next < end; ++next) {
+        try_case(*model, next, next % 4 < 2 ? one : two, tally);
+      }
+    }
+    print(attention, tally);
+    different += tally.different;
+    all.cases += tally.cases, all.different += tally.different, all.steps += tally.steps;
+    all.steps_with_tree += tally.steps_with_tree, all.output += tally.output;
+  }
+  print("all", all);
+  return different;
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   if (argc < 2) {
-    std::fprintf(stderr, "error: [usage] expected MODEL [ADAPTER…], got nothing\n");
+    std::fprintf(stderr, "error: [usage] expected MODEL [ADAPTER…] or --tiny CASES, got nothing\n");
     return 2;
   }
-  const int models = argc - 1;
-  int64_t different = 0, next = 0;
   try {
-    for (int m = 0; m < models; ++m) {
-      const ModelFiles files = open_model(argv[1], {.adapter = m == 0 ? "" : argv[m + 1]});
-      const auto model = load_model(files, {});
-      Workspace one(1), two(2);
-      Tally tally;
-      for (const int64_t end = kCases * (m + 1) / models; next < end; ++next) {
-        try_case(*model, next, next % 4 < 2 ? one : two, tally);
-      }
-      std::printf("%-24s %3ld cases, %ld different; %.0f %% of steps with a tree, %.2f tokens per step\n",
-                  files.config.attention[0].c_str(), static_cast<long>(tally.cases), static_cast<long>(tally.different),
-                  100.0 * static_cast<double>(tally.steps_with_tree) / static_cast<double>(tally.steps),
-                  static_cast<double>(tally.output) / static_cast<double>(tally.steps));
-      std::fflush(stdout);
-      different += tally.different;
-    }
+    const bool tiny = std::string_view(argv[1]) == "--tiny";
+    const int64_t different = tiny ? try_tiny(argc > 2 ? std::atoll(argv[2]) : 1000) : try_model(argc - 1, argv + 1);
+    return different == 0 ? 0 : 1;
   } catch (const std::exception& error) {
     std::fprintf(stderr, "error: %s\n", error.what());
     return 1;
   }
-  return different == 0 ? 0 : 1;
 }
