@@ -6,7 +6,6 @@
 #include <string>
 #include <vector>
 
-#include "core/aligned.h"
 #include "core/error.h"
 #include "decoding/logprob.h"
 
@@ -14,7 +13,7 @@ namespace espalier {
 namespace {
 
 constexpr int64_t kVerifySizes[] = {1, 2, 4, 8, 16, 32, 64};
-constexpr int64_t kBufferBytes = int64_t{256} << 20;
+constexpr size_t kBufferBytes = size_t{256} << 20, kWords = kBufferBytes / sizeof(uint64_t);
 
 using Clock = std::chrono::steady_clock;
 
@@ -69,20 +68,51 @@ int64_t decode_bytes(const Model& model) {
   return model.weight_bytes() * (model.parameters() - config.vocab_size * config.hidden_size) / model.parameters();
 }
 
+// Multiply-adds of a row: every weight that is not looked up. Attention and norms are left out.
+double row_products(const Model& model) {
+  const ModelConfig& config = model.config();
+  const int64_t table = config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
+  return static_cast<double>(model.parameters() - table);
+}
+
 }  // namespace
 
-ReadBandwidth::ReadBandwidth() : buffer_(static_cast<size_t>(kBufferBytes) / sizeof(uint64_t)) {
-  std::fill_n(buffer_.data(), buffer_.size(), uint64_t{1});
+double measure_peak(const Kernels& kernels, WeightType type, ThreadPool& pool) {
+  constexpr int64_t kSize = 512, kRows = 48, kRepeats = 20;
+  WeightMemory memory;
+  const std::vector<float> weights(kSize * kSize, 0.5f), x(kRows * kSize, 0.25f);
+  const PackedMatrix packed(weights.data(), kSize, kSize, type, memory);
+  double best = 0;
+  for (int round = 0; round < 5; ++round) {
+    const auto start = Clock::now();
+    pool.run(pool.size(), [&](int64_t, int) {
+      ThreadPool alone(1);
+      Arena arena;
+      std::vector<float> y(kRows * kSize);
+      const PackedMatrix* matrices[] = {&packed};
+      const OutputRows out[] = {{y.data(), kSize}};
+      for (int64_t i = 0; i < kRepeats; ++i) {
+        multiply(kernels, alone, arena, matrices, x.data(), kRows, kSize, out);
+      }
+    });
+    best = std::max(best, static_cast<double>(pool.size() * kRepeats * kRows * kSize * kSize) * 1e3 / ms_since(start));
+  }
+  return best;
+}
+
+ReadBandwidth::ReadBandwidth() : buffer_(memory_.allocate(kBufferBytes)) {
+  std::fill_n(reinterpret_cast<uint64_t*>(buffer_.get()), kWords, uint64_t{1});
 }
 
 double ReadBandwidth::measure(ThreadPool& pool) const {
-  constexpr size_t kPiece = (size_t{1} << 20) / sizeof(uint64_t);
+  constexpr size_t kPiece = (size_t{1} << 20) / sizeof(uint64_t), kAhead = 4096 / sizeof(uint64_t);
   std::atomic<uint64_t> checksum{0};  // keeps the reads from being optimised away
   const auto start = Clock::now();
-  pool.run(static_cast<int64_t>(buffer_.size() / kPiece), [&](int64_t piece, int) {
-    const uint64_t* words = buffer_.data() + static_cast<size_t>(piece) * kPiece;
+  pool.run(static_cast<int64_t>(kWords / kPiece), [&](int64_t piece, int) {
+    const uint64_t* words = reinterpret_cast<const uint64_t*>(buffer_.get()) + static_cast<size_t>(piece) * kPiece;
     uint64_t sums[8] = {};
     for (size_t w = 0; w < kPiece; w += 8) {
+      __builtin_prefetch(words + w + kAhead, 0, 2);
       for (size_t lane = 0; lane < 8; ++lane) sums[lane] += words[w + lane];
     }
     uint64_t sum = 0;
@@ -90,7 +120,7 @@ double ReadBandwidth::measure(ThreadPool& pool) const {
     checksum.fetch_add(sum, std::memory_order_relaxed);
   });
   const double seconds = ms_since(start) / 1e3;
-  ESPALIER_CHECK(checksum == buffer_.size());
+  ESPALIER_CHECK(checksum == kWords);
   return static_cast<double>(kBufferBytes) / seconds;
 }
 
@@ -141,6 +171,11 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
   for (auto& [nodes, ms] : verify) times.verify_ms[nodes] = median(std::move(ms));
   times.bandwidth = median(std::move(bandwidth));
   times.decode_bandwidth_share = median(std::move(share));
+  times.peak = measure_peak(model.kernels(), options.weights, workspace.pool);
+  for (const auto& [nodes, ms] : times.verify_ms) {
+    times.roofline_ms[nodes] = 1e3 * std::max(static_cast<double>(decode_bytes(model)) / times.bandwidth,
+                                              static_cast<double>(nodes) * row_products(model) / times.peak);
+  }
   return times;
 }
 

@@ -195,3 +195,19 @@ def test_own_weights_are_those_of_the_file():
     adapted = run("generate", MODEL, "--weights", "own", "--adapter", ROOT / "adapters/smollm2-135m-lolcats", "--prompt", "x",
                   "--max-tokens", 1)  # fmt: skip
     assert adapted.stderr.count("--weights own") == 1 and "changed by an adapter" in adapted.stderr
+
+
+def test_inspect_says_what_fewer_bits_cost():
+    [found] = run_json("inspect", ROOT / "tests/data/models/stories260K", "--errors", "--json")
+    errors = {name: found["weight_errors"][name] for name in ("bf16", "int8", "int4-sym", "int4")}
+    assert 0 < errors["bf16"]["relative"] < errors["int8"]["relative"] < errors["int4"]["relative"] < errors["int4-sym"]["relative"]
+    assert errors["int4-sym"]["relative"] < 0.1
+    assert errors["int4-sym"]["bytes"] < errors["int4"]["bytes"] < errors["int8"]["bytes"] < errors["bf16"]["bytes"]
+    assert all(error["relative"] <= error["worst"] and error["worst_tensor"].endswith(".weight") for error in errors.values())
+
+
+def test_bench_stands_beside_its_roofline():
+    [found] = run_json("bench", ROOT / "tests/data/models/stories260K", "--json", "--repeats", 1, "--weights", "int8",
+                       "--prefill-tokens", 64, "--decode-tokens", 4)  # fmt: skip
+    assert found["verify_ms"].keys() == found["roofline_ms"].keys()
+    assert found["roofline_ms"]["1"] <= found["roofline_ms"]["64"] and found["peak_multiply_adds_per_second"] > 1e8
