@@ -22,7 +22,8 @@ struct RowCopies {
 };
 
 int64_t fold_steps_floats(const SegmentRows& segment);
-// Those that rows [begin, end) need beside what the rows before them do; `steps` [borders][fold_floats].
+// Those that rows [begin, end) need beside what the rows before them do. Of a chain `steps` holds those of one slice
+// (kSlice), again and again; of a tree or where every block has its own fold, all of them.
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
                      int64_t begin, int64_t end, float* steps);
 // One of them, [0, borders), after those before it: for a mechanism whose rows depend on the folds before them. Its

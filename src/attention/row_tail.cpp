@@ -28,7 +28,7 @@ RowTail RowTail::deserialize(const TailShape& shape, std::string_view& in, const
   if (in.size() < bytes) {
     throw CorruptFile(error_text(where, std::to_string(bytes) + " more bytes", std::to_string(in.size())));
   }
-  std::memcpy(tail.values_.data(), in.data(), bytes);
+  if (bytes > 0) std::memcpy(tail.values_.data(), in.data(), bytes);
   in.remove_prefix(bytes);
   return tail;
 }

@@ -26,6 +26,7 @@ void read_attention(const nlohmann::json& json, ModelConfig& config) {
   const auto own = json.find("espalier");
   if (own == json.end() || !own->is_object()) return;
   config.encoder_attention = ConfigJson(*own, "config.json: espalier.").text("encoder_attention", "softmax");
+  config.encoder_attention_trained = own->contains("encoder_attention");
   if (!own->contains("attention")) return;
   const nlohmann::json& attention = (*own)["attention"];
   config.attention_trained = true;
@@ -37,6 +38,11 @@ void read_attention(const nlohmann::json& json, ModelConfig& config) {
     config.attention = attention.get<std::vector<std::string>>();
   } catch (const nlohmann::json::exception&) {
     throw CorruptFile(error_text("config.json: attention", "a SPEC, or a list", attention.dump().substr(0, 60)));
+  }
+  if (static_cast<int64_t>(config.attention.size()) != config.num_hidden_layers) {
+    throw CorruptFile(error_text("config.json: espalier.attention",
+                                 "one SPEC for each of " + std::to_string(config.num_hidden_layers) + " layers",
+                                 std::to_string(config.attention.size())));
   }
 }
 

@@ -43,18 +43,18 @@ ModelConfig read_flash_config(const ConfigJson& json) {
   const int64_t roles = json.size("query_key_dim", 128, 4096);
   config.head_dim = 2 * roles;
   config.rotary_dim = std::min(kRotaryDim, roles);
-  config.value_dim =
-      static_cast<int64_t>(static_cast<double>(config.hidden_size) * json.number("expansion_factor", 2.0));
+  const double values = static_cast<double>(config.hidden_size) * json.number("expansion_factor", 2.0);
+  if (!(values >= 1 && values <= (1 << 20))) {
+    throw CorruptFile(
+        error_text(json.where("expansion_factor"), "a factor that gives 1 to 2^20 channels", std::to_string(values)));
+  }
+  config.value_dim = static_cast<int64_t>(values);
   config.bidirectional = !json.flag("causal", false);
   config.token_shift = json.flag("shift_tokens", true);
   config.max_position_embeddings = json.size("max_seq_len", 1024, int64_t{1} << 32);  // of training: there is no end
   config.relative_bias_buckets = 32;
   config.relative_bias_reach = 128;
   config.relative_bias_scale = std::sqrt(static_cast<double>(roles));
-  if (config.value_dim < 1 || config.value_dim > (1 << 20)) {
-    throw CorruptFile(error_text(json.where("expansion_factor"), "a factor that gives 1 to 2^20 channels",
-                                 std::to_string(config.value_dim)));
-  }
   if (config.hidden_size % 2 != 0 || roles % 2 != 0) {
     throw NotSupported(error_text(json.where("dim"), "an even dim and query_key_dim",
                                   std::to_string(config.hidden_size) + " and " + std::to_string(roles)));

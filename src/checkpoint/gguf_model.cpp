@@ -84,8 +84,17 @@ class GgufTensorSource : public TensorSource {
     int64_t permuted_heads;
   };
 
-  // Empty for tensors that a model does not use (rope_freqs and the like are refused when the config is read).
-  static std::string translate(const std::string& name) {
+  // Empty for tensors that a model does not use (rope_freqs and the like are refused when the config is read). Biases
+  // are named, too: a model that has no place for them says so.
+  static std::string translate(std::string name) {
+    constexpr std::string_view kBias = ".bias", kWeight = ".weight";
+    const bool bias = name.ends_with(kBias);
+    if (bias) name.replace(name.size() - kBias.size(), kBias.size(), kWeight);
+    std::string translated = translate_weight(name);
+    if (bias && !translated.empty()) translated.replace(translated.size() - kWeight.size(), kWeight.size(), kBias);
+    return translated;
+  }
+  static std::string translate_weight(const std::string& name) {
     for (const NamePair& pair : kGlobalNames) {
       if (name == pair.gguf) return pair.hugging_face;
     }

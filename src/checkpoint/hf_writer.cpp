@@ -1,5 +1,9 @@
 #include "checkpoint/hf_writer.h"
 
+#include <stdlib.h>
+
+#include <cerrno>
+#include <cstring>
 #include <nlohmann/json.hpp>
 #include <set>
 
@@ -194,20 +198,27 @@ void write_hf_directory(const ModelFiles& files, const HfDirectory& content, con
   if (fs::exists(directory, ignored) && !(fs::is_directory(directory, ignored) && fs::is_empty(directory, ignored))) {
     throw InvalidArgument(error_text(directory.string(), "a new directory", "one with files in it", "another --out"));
   }
-  fs::path partial = directory.lexically_normal();
-  if (!partial.has_filename()) partial = partial.parent_path();
-  partial += ".partial";
-  fs::remove_all(partial);
-  if (!fs::create_directories(partial, ignored)) {
-    throw InvalidArgument(error_text(partial.string(), "a folder that can be written", ignored.message()));
+  fs::path target = directory.lexically_normal();
+  if (!target.has_filename()) target = target.parent_path();
+  std::string made = target.string() + ".XXXXXX";
+  if (target.has_parent_path()) fs::create_directories(target.parent_path(), ignored);
+  if (!::mkdtemp(made.data())) {
+    throw InvalidArgument(error_text(directory.string(), "a folder that can be written", std::strerror(errno)));
   }
+  const fs::path partial = made;
   try {
     write_safetensors(partial / "model.safetensors", all_tensors(files, content), {{"format", "pt"}});
     write_tokenizer(files, files.weights[0].extension() == ".gguf" ? files.weights[0] : files.weights[0].parent_path(),
                     partial);
     write_json(partial / "config.json", config_json(files, content.type));
-    fs::remove(directory, ignored);
-    fs::rename(partial, directory);
+    fs::permissions(partial, fs::perms(0755), ignored);
+    fs::remove(target, ignored);
+    std::error_code failed;
+    fs::rename(partial, target, failed);
+    if (failed) throw InvalidArgument(error_text(directory.string(), "a folder that can be written", failed.message()));
+  } catch (const Json::exception& error) {
+    fs::remove_all(partial, ignored);
+    throw CorruptFile(error_text(files.tensors->where(), "texts in UTF-8", error.what()));
   } catch (...) {
     fs::remove_all(partial, ignored);
     throw;

@@ -43,7 +43,8 @@ struct ModelConfig {
   // An encoder-decoder's: all other fields are the decoder's.
   int64_t encoder_layers = 0;
   int32_t decoder_start = 0;                  // the token that its texts begin with
-  std::string encoder_attention = "softmax";  // SPEC of all its encoder's layers
+  std::string encoder_attention = "softmax";  // SPEC of all its encoder's layers,
+  bool encoder_attention_trained = false;     // as attention_trained says of the decoder's
   std::string stack;  // what the names of a stack's own attention parameters begin with: "encoder."
   // T5's bias by distance, instead of positions; 0 buckets: none.
   int64_t relative_bias_buckets = 0, relative_bias_reach = 0;

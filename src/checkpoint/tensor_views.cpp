@@ -15,7 +15,8 @@ TensorViews::TensorViews(std::shared_ptr<const TensorSource> base, const std::ma
     if (!view.order.empty()) {
       const int64_t elements = info.elements();
       info.shape = view.shape;
-      if (elements % view.pieces != 0 ||
+      const auto fits = [&](int64_t index) { return index >= 0 && index < view.pieces; };
+      if (view.pieces < 1 || elements % view.pieces != 0 || !std::all_of(view.order.begin(), view.order.end(), fits) ||
           info.elements() != elements / view.pieces * static_cast<int64_t>(view.order.size())) {
         throw CorruptFile(error_text(base_->where() + ": tensor " + view.stored,
                                      std::to_string(view.pieces) + " pieces of a size", std::to_string(elements)));

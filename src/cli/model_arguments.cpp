@@ -86,7 +86,10 @@ int ModelArguments::thread_count() const {
 ModelFiles ModelArguments::open() const {
   ModelFiles files = open_model(model, {.adapter = adapter});
   if (!attention.empty()) files.config.set_attention(attention);
-  if (!encoder_attention.empty()) files.config.encoder_attention = encoder_attention;
+  if (!encoder_attention.empty()) {
+    files.config.encoder_attention = encoder_attention;
+    files.config.encoder_attention_trained = false;
+  }
   if (files.config.bidirectional && !encoders) {
     throw NotSupported(error_text(model, "a decoder", files.config.family + ", an encoder", "`score` or `encode`"));
   }

@@ -124,10 +124,10 @@ PackedMatrix::PackedMatrix(const float* weights, int64_t outputs, int64_t inputs
       if (!pack_rows(weights + begin * inputs, begin, std::min(kRowsPerPiece, outputs - begin))) exact = false;
     }
   };
-  std::vector<std::thread> workers;
+  std::vector<std::jthread> workers;  // joined here whatever happens
   for (int64_t t = 1; t < threads; ++t) workers.emplace_back(work);
   work();
-  for (std::thread& worker : workers) worker.join();
+  workers.clear();
   exact_ = exact;
 }
 

@@ -71,6 +71,12 @@ ESPALIER_INLINE std::pair<float, float> range_of(const float* x) {
   return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
 }
 
+ESPALIER_INLINE bool is_finite(const float* x) {
+  int32_t top = 0;
+  for (int64_t k = 0; k < kGroup; ++k) top = std::max(top, std::bit_cast<int32_t>(x[k]) & 0x7fffffff);
+  return top < 0x7f800000;
+}
+
 // Scale and minimum of least squared error for the weights that a group has.
 ESPALIER_INLINE void refine(const QuantizedFormat& format, const QuantizedGroup& group, const float* x, float& d,
                             float& m) {
@@ -111,8 +117,17 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
   const auto [low, high] = range_of(values);
   const float furthest = -low > high ? low : high;  // the sign counts: of int4, one side has a step more
   QuantizedGroup best;
+  best.d = 0x7e00;  // NaN, unless something better is found: of weights that are not finite or too large for a scale
+  if (!is_finite(values)) {
+    if (error) *error = std::numeric_limits<float>::infinity();
+    return best;
+  }
   if (format.bits == 8) {
-    const float own = with_scale(format, std::abs(furthest) / 127.0f, 0, values, best);
+    // A scale that was rounded down would clip; among the smallest numbers by much.
+    float d = std::abs(furthest) / 127.0f;
+    const uint16_t half = float_to_half(d);
+    if (half_to_float(half) * 127.49f < std::abs(furthest)) d = half_to_float(static_cast<uint16_t>(half + 1));
+    const float own = with_scale(format, d, 0, values, best);
     if (error) *error = own;
     return best;
   }

@@ -22,6 +22,9 @@ class EncoderDecoder : public StepModel<typename Family::Decoder> {
   }
 
   int64_t weight_bytes() const override { return Base::weight_bytes() + encoder_.weight_bytes(); }
+  const std::vector<std::string>& converted() const override {
+    return Base::converted().empty() ? encoder_.converted() : Base::converted();
+  }
   int64_t parameters() const override { return Base::parameters() + encoder_.parameters(); }
 
   SequenceState read_source(std::span<const int32_t> source, Workspace& workspace) const override {

@@ -32,7 +32,7 @@ StepMatrix StepLoader::matrix(const std::string& name, int64_t outputs, int64_t 
   const std::vector<float> values = tensors_.read_checked(name + ".weight", {outputs, inputs});
   const WeightType type = type_of(name + ".weight", outputs);
   StepMatrix matrix{PackedMatrix(values.data(), outputs, inputs, type, memory_), {}};
-  if (own_ && is_quantized(tensors_.find(name + ".weight")->type) && !matrix.weight.exact()) {
+  if (own_ && is_quantized(tensors_.find(name + ".weight")->type) && (type == type_ || !matrix.weight.exact())) {
     converted_.push_back(name + ".weight");
     if (type != type_) matrix.weight = PackedMatrix(values.data(), outputs, inputs, type_, memory_);
   }

@@ -36,10 +36,11 @@ class StepLoader {
   int64_t parameters() const { return parameters_; }
 
  private:
-  const TensorSource& tensors_;
-  // Tables of the vocabulary keep 8 bits where other matrices have 4: an error there meets every token.
+  // Tables of the vocabulary, which are told by their rows, keep 8 bits where other matrices have 4: an error there
+  // meets every token.
   WeightType type_of(const std::string& tensor, int64_t outputs) const;
 
+  const TensorSource& tensors_;
   WeightType type_;
   int64_t vocab_size_;
   bool own_;

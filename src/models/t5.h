@@ -144,6 +144,7 @@ struct T5 {
     encoder.encoder_layers = 0;
     encoder.bidirectional = true;
     encoder.stack = "encoder.";
+    encoder.attention_trained = config.encoder_attention_trained;
     encoder.attention.assign(static_cast<size_t>(encoder.num_hidden_layers), config.encoder_attention);
     return encoder;
   }

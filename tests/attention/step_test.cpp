@@ -40,6 +40,8 @@ const Spec kSpecs[] = {
     {"augmented(group=8,taps=0)", 8},
     {"augmented(group=8,local=none,taps=4)", 8},
     {"augmented(group=64)", 64},
+    {"flash_global(group=40)", 40},
+    {"gau(group=100,taps=3)", 100},
     {"lolcats(group=8,taps=6)", 8},
     {"lolcats(group=12,sinks=0,taps=0)", 12},
     {"lolcats(group=8,sinks=11,taps=0)", 8},
@@ -182,7 +184,7 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
   const Kernels& kernels = best_kernels();
   const auto mechanism = make_mechanism(spec(), shape());
   mechanism->load(testing::random_parameters(*mechanism, random));
-  const int64_t total = std::clamp<int64_t>(3 * block() + 2, 70, 400);  // more than a slice of attend()
+  const int64_t total = std::clamp<int64_t>(6 * block() + 2, 200, 400);  // more than attend()'s slices hold folds of
   plain::Sequence rows;
   append_random(rows, shape(), total, random);
   const auto in_chunks = [&](int64_t chunk) {
@@ -206,7 +208,7 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
     return std::pair(out, bytes);
   };
   const auto one_by_one = in_chunks(1);
-  for (const int64_t chunk : {int64_t{2}, block() + 1, 2 * block() + 1, total}) {
+  for (const int64_t chunk : {int64_t{2}, block() + 1, 2 * block() + 1, int64_t{65}, int64_t{130}, total}) {
     const auto cut = in_chunks(chunk);
     EXPECT_EQ(cut.first, one_by_one.first) << "chunk " << chunk;
     EXPECT_EQ(cut.second, one_by_one.second) << "chunk " << chunk;

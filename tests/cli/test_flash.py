@@ -108,3 +108,11 @@ def test_refused_configs(change, says, tmp_path):
     (tmp_path / "model/config.json").write_text(json.dumps(config))
     line = json.dumps({"tokens": [1, 2]})
     assert says in error_line("score", tmp_path / "model", "--input", "-", stdin=line, code=1)
+
+
+def test_a_convolution_of_no_taps_is_refused(tmp_path):
+    model = FlashModel(1)
+    model.weights["layers.0.dwconv.weight"] = torch.zeros(1, 1, 0, 1)
+    model.save(tmp_path / "model")
+    line = json.dumps({"tokens": [1, 2]})
+    assert "dwconv.weight" in error_line("score", tmp_path / "model", "--input", "-", stdin=line, code=1)

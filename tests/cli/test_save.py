@@ -115,3 +115,11 @@ def test_nothing_is_overwritten_or_half_written(tmp_path):
     path.write_bytes(content.replace(b'"F32"', b'"F99"', 1))
     error_line("save", tmp_path / "broken", "--out", tmp_path / "saved", code=1)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["broken", "model"]
+
+
+def test_an_attention_for_too_few_layers_is_refused(tmp_path):
+    save_model(tmp_path / "model")
+    config = json.loads((tmp_path / "model/config.json").read_text()) | {"espalier": {"attention": ["softmax"]}}
+    (tmp_path / "model/config.json").write_text(json.dumps(config))
+    for verb in (["save", tmp_path / "model", "--out", tmp_path / "saved"], ["inspect", tmp_path / "model"]):
+        assert "espalier.attention" in error_line(*verb, code=1)

@@ -41,8 +41,8 @@ std::string canonical(const SequenceState& state) {
 }
 
 TEST(StateFile, ComesBackAsItWas) {
-  for (const std::string spec :
-       {"softmax", "window(group=8,sinks=2)", "lolcats(group=8)", "augmented(group=8)", "gated_delta(conv=4)"}) {
+  for (const std::string spec : {"softmax", "window(group=8,sinks=2)", "lolcats(group=8)", "augmented(group=8)",
+                                 "gated_delta(conv=4)", "gated_delta(conv=1)"}) {
     for (const int64_t length : {0, 1, 7, 8, 9, 16, 30}) {
       const auto model = load_tiny_model({.attention = {spec}});
       const SavedState saved = some_state(*model, length);

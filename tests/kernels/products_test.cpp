@@ -198,6 +198,19 @@ TEST(Quantized, GroupsKeepWhatTheyCanHold) {
     }
   }
   for (const QuantizedFormat& format : {kInt8Format, kInt4Format, kInt4MinFormat}) {
+    // Groups that no scale can stand for are not numbers, and do not pass for zeros.
+    for (const float odd : {kNan, std::numeric_limits<float>::infinity(), 1e38f}) {
+      float x[kGroup] = {1.0f, -2.0f};
+      x[9] = odd;
+      const QuantizedGroup group = quantize_group(format, x, kGroup);
+      EXPECT_FALSE(std::isfinite(group.value(format, 0)) && std::isfinite(group.value(format, 9))) << odd;
+    }
+    if (format.bits == 8) {  // scales among half precision's smallest numbers are coarse, but clip nothing
+      for (float size = 1e-5f; size < 1e-2f; size *= 1.7f) {
+        const float x[2] = {size, -0.5f * size};
+        EXPECT_NEAR(quantize_group(format, x, 2).value(format, 0), size, 0.07 * size) << size;
+      }
+    }
     const float zeros[kGroup] = {}, one[1] = {-3.5f};
     EXPECT_EQ(quantize_group(format, zeros, kGroup).value(format, 7), 0.0f);
     EXPECT_NEAR(quantize_group(format, one, 1).value(format, 0), -3.5, 0.01);

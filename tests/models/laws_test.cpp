@@ -68,6 +68,7 @@ constexpr const char* kAttentions[] = {
     "gla",
     "gated_delta",
     "gated_delta(conv=4)",
+    "gated_delta(conv=1,activation=none)",
     "yoso(group=8,bits=3,hashes=4)",
     "linformer(group=8,rank=3)",
     "hybrid(group=8,sinks=2)",
