@@ -15,7 +15,7 @@ TensorViews::TensorViews(std::shared_ptr<const TensorSource> base, const std::ma
     if (!view.order.empty()) {
       const int64_t elements = info.elements();
       info.shape = view.shape;
-      const auto fits = [&](int64_t index) { return index >= 0 && index < view.pieces; };
+      const auto fits = [pieces = view.pieces](int64_t index) { return index >= 0 && index < pieces; };
       if (view.pieces < 1 || elements % view.pieces != 0 || !std::all_of(view.order.begin(), view.order.end(), fits) ||
           info.elements() != elements / view.pieces * static_cast<int64_t>(view.order.size())) {
         throw CorruptFile(error_text(base_->where() + ": tensor " + view.stored,
