@@ -1,5 +1,7 @@
 #include "attention/short_convolution.h"
 
+#include "attention/block_decay.h"
+
 namespace espalier {
 namespace {
 
@@ -21,14 +23,7 @@ void ShortConvolution::add_parameters(std::vector<ParameterInfo>& parameters) co
 
 void ShortConvolution::load(const std::vector<std::vector<float>>& values, size_t first) {
   for (size_t i = 0; taps_ > 0 && i < 3; ++i) {
-    const std::vector<float>& weight = values[first + i];  // [channels][W]
-    const int64_t channels = static_cast<int64_t>(weight.size()) / taps_;
-    filters_[i].resize(weight.size());
-    for (int64_t c = 0; c < channels; ++c) {
-      for (int64_t j = 0; j < taps_; ++j) {
-        filters_[i][static_cast<size_t>(j * channels + c)] = weight[static_cast<size_t>(c * taps_ + j)];
-      }
-    }
+    filters_[i] = transposed(values[first + i], taps_);
   }
 }
 

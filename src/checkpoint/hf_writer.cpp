@@ -8,7 +8,6 @@
 #include <set>
 
 #include "checkpoint/family_files.h"
-#include "checkpoint/json_file.h"
 #include "checkpoint/tensor_views.h"
 #include "core/error.h"
 #include "core/file.h"
@@ -207,7 +206,17 @@ void write_hf_directory(const ModelFiles& files, const HfDirectory& content, con
   }
   const fs::path partial = made;
   try {
-    write_safetensors(partial / "model.safetensors", all_tensors(files, content), {{"format", "pt"}});
+    std::vector<TensorToWrite> tensors = all_tensors(files, content);
+    const auto total = static_cast<int64_t>(tensors.size());
+    for (int64_t done = 0; content.progress && done < total; ++done) {
+      TensorToWrite& tensor = tensors[static_cast<size_t>(done)];
+      if (!tensor.read) continue;
+      tensor.read = [&content, done, total, read = tensor.read](float* out) {
+        content.progress(done + 1, total);
+        read(out);
+      };
+    }
+    write_safetensors(partial / "model.safetensors", tensors, {{"format", "pt"}});
     write_tokenizer(files, files.weights[0].extension() == ".gguf" ? files.weights[0] : files.weights[0].parent_path(),
                     partial);
     write_json(partial / "config.json", config_json(files, content.type));

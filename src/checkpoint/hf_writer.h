@@ -2,6 +2,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -14,6 +15,8 @@ struct HfDirectory {
   StoredType type = StoredType::kF32;  // of the model's own tensors
   // What its attention adds: mechanisms' parameters, always f32. Their names stand beside the model's own.
   std::vector<TensorToWrite> attention = {};
+  // Called before each tensor; what it throws ends the writing, and nothing is left behind.
+  std::function<void(int64_t done, int64_t total)> progress = {};
 };
 
 // Writes `files` with its attention (config.json: "espalier") under the names and in the layouts that the family's

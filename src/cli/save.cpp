@@ -2,6 +2,7 @@
 
 #include "checkpoint/hf_writer.h"
 #include "cli/verbs.h"
+#include "core/progress.h"
 #include "models/registry.h"
 #include "models/step_loader.h"
 
@@ -39,7 +40,18 @@ int run(const Arguments& arguments) {
   if (const auto encoder_config = model_family(files.config.family).encoder_config) {
     add_attention(encoder_config(files.config), *files.tensors, content.attention, values);
   }
-  write_hf_directory(files, content, arguments.out);
+  struct Interrupted {};
+  content.progress = [show = progress_function("save")](int64_t done, int64_t total) {
+    if (interrupted()) throw Interrupted();
+    if (show) show(done, total);
+  };
+  install_interrupt();
+  try {
+    write_hf_directory(files, content, arguments.out);
+  } catch (const Interrupted&) {
+    arguments.model.log().warning("interrupted: nothing was written");
+    return kExitInterrupted;
+  }
   arguments.model.log().info("wrote " + arguments.out);
   return kExitOk;
 }

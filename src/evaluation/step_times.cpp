@@ -65,7 +65,8 @@ std::vector<double> decode_ms(const Model& model, SequenceState state, int64_t t
 int64_t decode_bytes(const Model& model) {
   const ModelConfig& config = model.config();
   if (config.tie_word_embeddings) return model.weight_bytes();
-  return model.weight_bytes() * (model.parameters() - config.vocab_size * config.hidden_size) / model.parameters();
+  const double share = 1.0 - static_cast<double>(config.vocab_size * config.hidden_size) / model.parameters();
+  return static_cast<int64_t>(static_cast<double>(model.weight_bytes()) * share);
 }
 
 // Multiply-adds of a row: every weight that is not looked up. Attention and norms are left out.

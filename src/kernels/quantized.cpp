@@ -71,10 +71,12 @@ ESPALIER_INLINE std::pair<float, float> range_of(const float* x) {
   return {*std::min_element(low, low + kLanes), *std::max_element(high, high + kLanes)};
 }
 
-ESPALIER_INLINE bool is_finite(const float* x) {
+// The bits of max |x| over x [32]; those of infinities and NaNs are from kInfinity on.
+constexpr int32_t kInfinity = 0x7f800000;
+ESPALIER_INLINE int32_t greatest_bits(const float* x) {
   int32_t top = 0;
   for (int64_t k = 0; k < kGroup; ++k) top = std::max(top, std::bit_cast<int32_t>(x[k]) & 0x7fffffff);
-  return top < 0x7f800000;
+  return top;
 }
 
 // Scale and minimum of least squared error for the weights that a group has.
@@ -118,7 +120,7 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
   const float furthest = -low > high ? low : high;  // the sign counts: of int4, one side has a step more
   QuantizedGroup best;
   best.d = 0x7e00;  // NaN, unless something better is found: of weights that are not finite or too large for a scale
-  if (!is_finite(values)) {
+  if (greatest_bits(values) >= kInfinity) {
     if (error) *error = std::numeric_limits<float>::infinity();
     return best;
   }
@@ -156,7 +158,6 @@ int64_t quantized_row_bytes(int64_t inputs) {
 ESPALIER_CLONES
 void quantize_rows(const QuantizedFormat& format, const float* x, int64_t x_stride, int64_t rows, int64_t inputs,
                    int64_t row_bytes, void* out) {
-  constexpr int32_t kInfinity = 0x7f800000;
   constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
   const int64_t padded = padded_inputs(inputs);
   for (int64_t r = 0; r < rows; ++r) {
@@ -167,8 +168,7 @@ void quantize_rows(const QuantizedFormat& format, const float* x, int64_t x_stri
     for (int64_t g = 0; g < padded / kGroup; ++g) {
       float values[kGroup] = {};
       std::copy_n(x + r * x_stride + g * kGroup, std::clamp<int64_t>(inputs - g * kGroup, 0, kGroup), values);
-      int32_t top = 0;  // the bits of max |x|, of infinities and NaNs above all others
-      for (const float value : values) top = std::max(top, std::bit_cast<int32_t>(value) & 0x7fffffff);
+      const int32_t top = greatest_bits(values);
       const float greatest = std::bit_cast<float>(top);
       const bool finite = top < kInfinity;
       scale[g] = finite ? (greatest > kSmallest ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();

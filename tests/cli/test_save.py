@@ -1,10 +1,13 @@
 """Models written back as directories: transformers reads them with equal logits, and so do we."""
 import json
 import shutil
+import signal
+import subprocess
+import time
 
 import pytest
 import torch
-from conftest import MODEL, ROOT, error_line, generate, run, run_json
+from conftest import BINARY, MODEL, ROOT, error_line, generate, run, run_json
 from flash_model import FlashModel
 from safetensors.torch import load_file
 from test_families import ENCODER_DECODERS, ENCODERS, MODELS, logits_of, random_model
@@ -123,3 +126,15 @@ def test_an_attention_for_too_few_layers_is_refused(tmp_path):
     (tmp_path / "model/config.json").write_text(json.dumps(config))
     for verb in (["save", tmp_path / "model", "--out", tmp_path / "saved"], ["inspect", tmp_path / "model"]):
         assert "espalier.attention" in error_line(*verb, code=1)
+
+
+def test_an_interrupted_save_leaves_nothing_behind(tmp_path):
+    process = subprocess.Popen([BINARY, "save", MODEL, "--out", tmp_path / "saved"], stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not list(tmp_path.glob("saved.*/*")):
+        time.sleep(0.005)
+    process.send_signal(signal.SIGINT)
+    line = process.stderr.read()
+    if process.wait() == 130:  # else it was done before
+        assert "interrupted" in line and list(tmp_path.iterdir()) == []
+    else:
+        assert (tmp_path / "saved/config.json").exists()
