@@ -55,7 +55,7 @@ struct Bert {
       layer.mlp_norm_bias = loader.vector(prefix(l) + "output.LayerNorm.bias", d);
       load_matrices<Bert>(loader, config, l, layer);
     }
-    if (loader.has("cls.predictions.bias")) {
+    if (loader.has("cls.predictions.transform.dense.weight")) {
       const std::string words = "cls.predictions.";
       const bool own_bias = loader.has(words + "decoder.bias");  // where it is not tied to the other one
       weights.words = {.transform = loader.matrix(words + "transform.dense", d, d, true),

@@ -80,6 +80,16 @@ typename Context::Tensor forward_hidden(Context& context, const ModelConfig& con
   return Family::final_norm(context, config, weights, context.output_rows(x));
 }
 
+// Whether a family's model has an output.
+template <class Family, class Context>
+bool family_gives(const typename Family::template Weights<Context>& weights, Output what) {
+  if constexpr (requires { Family::gives(weights, what); }) {
+    return Family::gives(weights, what);
+  } else {
+    return what == Output::kLogits || what == Output::kHidden;
+  }
+}
+
 // What is asked for of the wanted rows; the model must have it.
 template <class Family, class Context>
 typename Context::Tensor forward(Context& context, const ModelConfig& config,

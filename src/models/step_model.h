@@ -34,13 +34,7 @@ class StepModel : public Model {
   const Kernels& kernels() const override { return kernels_; }
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
   const std::vector<TailShape>& tails() const override { return tails_; }
-  bool gives(Output what) const override {
-    if constexpr (requires { Family::gives(weights_, what); }) {
-      return Family::gives(weights_, what);
-    } else {
-      return what == Output::kLogits || what == Output::kHidden;
-    }
-  }
+  bool gives(Output what) const override { return family_gives<Family, StepContext>(weights_, what); }
   int64_t weight_bytes() const override { return weight_bytes_; }
   int64_t parameters() const override { return parameters_; }
   const std::vector<std::string>& converted() const override { return converted_; }

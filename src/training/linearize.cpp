@@ -29,20 +29,30 @@ double schedule(const Stage& stage, int64_t step, double share) {
   return warmup * (stage.cosine ? 0.1 + 0.45 * (1.0 + std::cos(M_PI * share)) : 1.0);
 }
 
+// What stands around each row of an encoder's text, [CLS] and [SEP]: what the tokenizer puts around an empty one.
+TextRows::Options row_options(const ModelFiles& files, const Tokenizer& tokenizer, const Recipe& recipe) {
+  TextRows::Options options{.context = recipe.context, .end_id = files.tokenizer.eos_id, .seed = recipe.seed};
+  if (!files.config.bidirectional) return options;
+  options.end_id = -1;
+  const std::vector<int32_t> around = tokenizer.encode("");
+  if (around.size() == 2) {
+    options.row_begin = around[0];
+    options.row_end = around[1];
+  }
+  return options;
+}
+
 class Run {
  public:
   Run(const LinearizeOptions& options, const ModelFiles& files, const Tokenizer& tokenizer)
       : options_(options),
         recipe_(options.recipe),
-        data_(tokenizer, options.data,
-              {.context = recipe_.context,
-               .held_out = options.held_out.empty() ? recipe_.held_out_rows : 0,
-               .end_id = files.tokenizer.eos_id,
-               .seed = recipe_.seed}),
-        held_out_(options.held_out.empty() ? data_.held_out()
-                                           : TextRows(tokenizer, options.held_out,
-                                                      {.context = recipe_.context, .end_id = files.tokenizer.eos_id})
-                                                 .spread(recipe_.held_out_rows)),
+        encoder_(files.config.bidirectional),
+        rows_(row_options(files, tokenizer, recipe_)),
+        data_(tokenizer, options.data, options.held_out.empty() ? recipe_.held_out_rows : 0, rows_),
+        held_out_(options.held_out.empty()
+                      ? data_.held_out()
+                      : TextRows(tokenizer, options.held_out, 0, rows_).spread(recipe_.held_out_rows)),
         student_(files, {.attention = recipe_.attention,
                          .trained = recipe_.trained,
                          .lora_rank = recipe_.lora_rank,
@@ -69,15 +79,16 @@ class Run {
     }
     if (finished) {
       finished = train_stage(
-          recipe_.distill, [&](const at::Tensor& tokens) { return distill_backward(student_, tokens, recipe_.loss); });
+          recipe_.distill, [&](const at::Tensor& tokens) { return distill_backward(student_, tokens, *recipe_.loss); });
     }
     LinearizeResult result{.finished = finished,
-                           .perplexity_before = position_.perplexity_before,
-                           .teacher_perplexity = position_.teacher_perplexity,
+                           .measure = measure(),
+                           .teacher = position_.teacher,
+                           .before = position_.before,
                            .tokens = position_.tokens};
     if (finished) {
       student_.round_to_stored();
-      result.perplexity_after = held_out_loss(student_, true, held_out_).perplexity();
+      result.after = measured(true);
     }
     result.seconds = seconds();
     return result;
@@ -88,6 +99,13 @@ class Run {
   const std::string& base() const { return base_; }
 
  private:
+  std::string measure() const { return encoder_ ? "hidden_error" : "perplexity"; }
+  // On held-out rows, of the student or the teacher.
+  double measured(bool student) const {
+    if (encoder_) return student ? held_out_error(student_, held_out_) : 0.0;
+    return held_out_loss(student_, student, held_out_).perplexity();
+  }
+
   void start() {
     fs::create_directories(options_.out);
     const bool exists = fs::exists(checkpoint_);
@@ -101,12 +119,12 @@ class Run {
       return;
     }
     write_file(options_.out / "metrics.jsonl", "");
-    position_.teacher_perplexity = held_out_loss(student_, false, held_out_).perplexity();
+    position_.teacher = measured(false);
     search_tau(student_, data_.rows(0, std::max<int64_t>(1, recipe_.batch_tokens / recipe_.context)),
                {-10, -8, -6, -5, -4, -3, -2, -1, 0, 1});
-    position_.perplexity_before = held_out_loss(student_, true, held_out_).perplexity();
-    std::fprintf(stderr, "held out: teacher %.2f, before training %.2f\n", position_.teacher_perplexity,
-                 position_.perplexity_before);
+    position_.before = measured(true);
+    std::fprintf(stderr, "held-out %s: teacher %.4g, before training %.4g\n", measure().c_str(), position_.teacher,
+                 position_.before);
     save();
   }
 
@@ -154,7 +172,7 @@ class Run {
       nlohmann::json line = {{"stage", position_.stage}, {"tokens", position_.tokens}, {"loss", loss},
                              {"gradient", length},       {"factor", factor},           {"seconds", seconds()}};
       if (recipe_.evaluate_tokens > 0 && position_.tokens % recipe_.evaluate_tokens < tokens) {
-        line["held_out_perplexity"] = held_out_loss(student_, true, held_out_).perplexity();
+        line["held_out_" + measure()] = measured(true);
       }
       metrics << line.dump() << std::endl;
       char text[48];
@@ -170,6 +188,8 @@ class Run {
 
   const LinearizeOptions& options_;
   const Recipe& recipe_;
+  bool encoder_;
+  TextRows::Options rows_;
   TextRows data_;
   at::Tensor held_out_;  // [rows, context]
   Student student_;
@@ -183,11 +203,17 @@ class Run {
 }  // namespace
 
 LinearizeResult linearize(const ModelFiles& files, const Tokenizer& tokenizer, const LinearizeOptions& options) {
-  if (files.config.encoder_layers > 0 || files.config.bidirectional) {
-    throw NotSupported(error_text("linearize", "a decoder", files.config.family));
+  if (files.config.encoder_layers > 0) {
+    throw NotSupported(error_text("linearize", "a decoder or an encoder", files.config.family + ", which is both"));
   }
-  check_recipe(options.recipe, files.config);
-  Run run(options, files, tokenizer);
+  const bool encoder = files.config.bidirectional;
+  LinearizeOptions resolved = options;
+  resolved.recipe.loss = options.recipe.loss.value_or(encoder ? DistillLoss::kHidden : DistillLoss::kKl);
+  if (encoder && resolved.recipe.loss != DistillLoss::kHidden) {
+    throw InvalidArgument(error_text("linearize: --loss", "hidden for an encoder, which has no next token", "another"));
+  }
+  check_recipe(resolved.recipe, files.config);
+  Run run(resolved, files, tokenizer);
   const LinearizeResult result = run.train();
   if (!result.finished) return result;
   run.write({.base_sha256 = run.base(),

@@ -24,7 +24,8 @@ struct LinearizeOptions {
 
 struct LinearizeResult {
   bool finished = true;  // false: stopped; no adapter was written
-  double perplexity_before = 0, perplexity_after = 0, teacher_perplexity = 0;
+  std::string measure;   // of held-out text: "perplexity", of encoders "hidden_error" (held_out_error())
+  double teacher = 0, before = 0, after = 0;
   int64_t tokens = 0;
   double seconds = 0;
 };

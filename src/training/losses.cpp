@@ -29,6 +29,17 @@ void along_teacher(const Student& model, const at::Tensor& tokens, Body&& body) 
   }
 }
 
+// Last hidden states, [B * T, d].
+at::Tensor hidden_states(const Student& model, bool student, const at::Tensor& tokens) {
+  TrainContext context = context_of(model, student, tokens);
+  return (student ? model.student() : model.teacher()).output(context, tokens, Output::kHidden);
+}
+
+// mean((got - expected)^2) / mean(expected^2).
+at::Tensor relative_error(const at::Tensor& got, const at::Tensor& expected) {
+  return (got - expected).square().mean() / expected.square().mean();
+}
+
 }  // namespace
 
 double transfer_backward(Student& model, const at::Tensor& tokens) {
@@ -37,7 +48,7 @@ double transfer_backward(Student& model, const at::Tensor& tokens) {
   along_teacher(model, tokens, [&](int64_t l, const at::Tensor& x, const at::Tensor& expected) {
     const at::AutoGradMode with_grad(true);
     const at::Tensor y = model.student().attention(context, l, x);
-    at::Tensor loss = (y - expected).square().mean() / expected.square().mean();
+    at::Tensor loss = relative_error(y, expected);
     loss.backward();
     total += loss.item<double>();
   });
@@ -71,13 +82,16 @@ void search_tau(Student& model, const at::Tensor& tokens, const std::vector<doub
 
 double distill_backward(Student& model, const at::Tensor& tokens, DistillLoss loss) {
   at::Tensor expected;
-  if (loss == DistillLoss::kKl) {
+  if (loss != DistillLoss::kCrossEntropy) {
     const at::NoGradGuard no_grad;
-    TrainContext context = context_of(model, false, tokens);
-    expected = model.teacher().hidden(context, tokens);
+    expected = hidden_states(model, false, tokens);
   }
-  TrainContext context = context_of(model, true, tokens);
-  const at::Tensor hidden = model.student().hidden(context, tokens);
+  const at::Tensor hidden = hidden_states(model, true, tokens);
+  if (loss == DistillLoss::kHidden) {
+    at::Tensor error = relative_error(hidden, expected);
+    error.backward();
+    return error.item<double>();
+  }
   const at::Tensor detached = hidden.detach();
   at::Tensor gradient = at::zeros_like(detached);
   double total = 0.0;
@@ -124,8 +138,7 @@ HeldOutLoss held_out_loss(const Student& model, bool student, const at::Tensor& 
   const auto& weights = student ? model.student() : model.teacher();
   for (int64_t row = 0; row < rows.size(0); ++row) {
     const at::Tensor tokens = rows.narrow(0, row, 1);
-    TrainContext context = context_of(model, student, tokens);
-    const at::Tensor hidden = weights.hidden(context, tokens);
+    const at::Tensor hidden = hidden_states(model, student, tokens);
     const int64_t scored = tokens.size(1) - 1;
     for (int64_t begin = 0; begin < scored; begin += kLogitRows) {
       const int64_t count = std::min(kLogitRows, scored - begin);
@@ -137,6 +150,16 @@ HeldOutLoss held_out_loss(const Student& model, bool student, const at::Tensor& 
     result.tokens += scored;
   }
   return result;
+}
+
+double held_out_error(const Student& model, const at::Tensor& rows) {
+  const at::NoGradGuard no_grad;
+  double sum = 0.0;
+  for (int64_t row = 0; row < rows.size(0); ++row) {
+    const at::Tensor tokens = rows.narrow(0, row, 1);
+    sum += relative_error(hidden_states(model, true, tokens), hidden_states(model, false, tokens)).item<double>();
+  }
+  return sum / static_cast<double>(rows.size(0));
 }
 
 }  // namespace espalier

@@ -13,11 +13,12 @@ double transfer_backward(Student& model, const at::Tensor& tokens);
 // Per layer and head, the linear.tau among `candidates` whose attention is nearest to the teacher's on `tokens`.
 void search_tau(Student& model, const at::Tensor& tokens, const std::vector<double>& candidates);
 
-enum class DistillLoss { kKl, kCrossEntropy };
+enum class DistillLoss { kKl, kCrossEntropy, kHidden };
 
 // KL(teacher || student) over the whole vocabulary, or cross-entropy of the next token; mean over positions, with its
 // backward pass. The head is frozen, so logits exist in tiles of rows only and the gradient of the hidden states is
-// made by hand. Returns the loss.
+// made by hand. kHidden: the relative squared error of the last hidden states, mean((s - t)^2) / mean(t^2), for models
+// without a head over the next token. Returns the loss.
 double distill_backward(Student& model, const at::Tensor& tokens, DistillLoss loss);
 
 struct HeldOutLoss {
@@ -25,7 +26,9 @@ struct HeldOutLoss {
   int64_t tokens = 0;
   double perplexity() const;
 };
-// Of the teacher or the student on rows [N, T], without gradients.
+// Of a decoder, the teacher or the student, on rows [N, T], without gradients.
 HeldOutLoss held_out_loss(const Student& model, bool student, const at::Tensor& rows);
+// Relative squared error of the student's last hidden states on rows [N, T], without gradients.
+double held_out_error(const Student& model, const at::Tensor& rows);
 
 }  // namespace espalier

@@ -12,6 +12,17 @@ namespace espalier {
 namespace {
 
 constexpr const char* kTrained[] = {"attention", "lora", "full"};  // in Trained's order
+constexpr const char* kLosses[] = {"kl", "ce", "hidden"};          // in DistillLoss's order
+
+// The place of `word` in a list of names.
+template <size_t N>
+size_t place_of(const std::string& word, const char* const (&names)[N], const std::string& where) {
+  const auto* known = std::find(std::begin(names), std::end(names), word);
+  if (known != std::end(names)) return static_cast<size_t>(known - std::begin(names));
+  std::string list;
+  for (const char* name : names) list += (list.empty() ? "" : ", ") + std::string(name);
+  throw InvalidArgument(error_text(where, "one of " + list, "'" + word + "'"));
+}
 
 using Setter = std::function<void(const toml::node&)>;
 
@@ -61,7 +72,7 @@ void read_recipe(const std::filesystem::path& path, Recipe& recipe) {
     throw InvalidArgument(error_text(path.string(), "TOML", std::string(error.description())));
   }
   const std::string where = path.filename().string() + ": ";
-  std::string loss = recipe.loss == DistillLoss::kKl ? "kl" : "ce";
+  std::string loss;
   std::string trained = kTrained[static_cast<size_t>(recipe.trained)];
   int64_t seed = static_cast<int64_t>(recipe.seed);
   apply(table,
@@ -80,14 +91,13 @@ void read_recipe(const std::filesystem::path& path, Recipe& recipe) {
          {"transfer", stage(recipe.transfer, where + "transfer")},
          {"distill", stage(recipe.distill, where + "distill")}},
         path.filename().string());
-  if (loss != "kl" && loss != "ce") throw InvalidArgument(error_text(where + "loss", "kl or ce", "'" + loss + "'"));
-  recipe.loss = loss == "kl" ? DistillLoss::kKl : DistillLoss::kCrossEntropy;
-  const auto* known = std::find(std::begin(kTrained), std::end(kTrained), trained);
-  if (known == std::end(kTrained)) {
-    throw InvalidArgument(error_text(where + "trained", "attention, lora or full", "'" + trained + "'"));
-  }
-  recipe.trained = static_cast<Trained>(known - std::begin(kTrained));
+  if (!loss.empty()) recipe.loss = distill_loss_named(loss, where + "loss");
+  recipe.trained = static_cast<Trained>(place_of(trained, kTrained, where + "trained"));
   recipe.seed = static_cast<uint64_t>(seed);
+}
+
+DistillLoss distill_loss_named(const std::string& word, const std::string& where) {
+  return static_cast<DistillLoss>(place_of(word, kLosses, where));
 }
 
 void check_recipe(const Recipe& recipe, const ModelConfig& config) {
@@ -125,7 +135,8 @@ std::string recipe_text(const Recipe& recipe) {
   text << recipe.attention << " context=" << recipe.context << " batch=" << recipe.batch_tokens
        << " trained=" << kTrained[static_cast<size_t>(recipe.trained)] << " lora=" << recipe.lora_rank << ','
        << recipe.lora_rank_mlp << ',' << recipe.lora_scale << " seed=" << recipe.seed
-       << " loss=" << (recipe.loss == DistillLoss::kKl ? "kl" : "ce") << " held_out=" << recipe.held_out_rows;
+       << " loss=" << kLosses[static_cast<size_t>(recipe.loss.value_or(DistillLoss::kKl))]
+       << " held_out=" << recipe.held_out_rows;
   add_stage("transfer", recipe.transfer);
   add_stage("distill", recipe.distill);
   return text.str();

@@ -3,6 +3,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -30,8 +31,8 @@ struct Recipe {
   double lora_scale = 2.0;
   Stage transfer{.tokens = 33000, .rates = {1e-2, 1e-3}};
   Stage distill{.tokens = 97000, .rates = {3e-3, 5e-4}, .cosine = true, .clip = 1.0};
-  DistillLoss loss = DistillLoss::kKl;
-  int64_t held_out_rows = 4;    // rows of `context` that are never trained on
+  std::optional<DistillLoss> loss;  // unset: kKl, of encoders kHidden
+  int64_t held_out_rows = 4;        // rows of `context` that are never trained on
   int64_t evaluate_tokens = 0;  // held-out perplexity goes into metrics.jsonl every so many tokens; 0: at the ends only
   int64_t checkpoint_seconds = 60;
   uint64_t seed = 1;
@@ -39,6 +40,8 @@ struct Recipe {
 
 // Lays the keys of the file over `recipe`. Throws InvalidArgument naming an unknown key or a wrong kind.
 void read_recipe(const std::filesystem::path& path, Recipe& recipe);
+// The loss that the word names: kl, ce, hidden. Throws InvalidArgument for another.
+DistillLoss distill_loss_named(const std::string& word, const std::string& where);
 // Throws InvalidArgument for values that have no meaning, or a context beyond the model's positions.
 void check_recipe(const Recipe& recipe, const ModelConfig& config);
 // Everything that decides the result, as one line: what --resume compares.

@@ -23,14 +23,10 @@ void save_run(const std::filesystem::path& path, const std::vector<Parameter>& p
     add(parameters[i].name + "#first", optimizer.first[i]);
     add(parameters[i].name + "#second", optimizer.second[i]);
   }
-  const nlohmann::json place = {{"stage", position.stage},
-                                {"stage_tokens", position.stage_tokens},
-                                {"rows", position.rows},
-                                {"tokens", position.tokens},
-                                {"seconds", position.seconds},
-                                {"perplexity_before", position.perplexity_before},
-                                {"teacher_perplexity", position.teacher_perplexity},
-                                {"optimizer_steps", optimizer.steps}};
+  const nlohmann::json place = {{"stage", position.stage},     {"stage_tokens", position.stage_tokens},
+                                {"rows", position.rows},       {"tokens", position.tokens},
+                                {"seconds", position.seconds}, {"before", position.before},
+                                {"teacher", position.teacher}, {"optimizer_steps", optimizer.steps}};
   write_safetensors(path, tensors, {{"position", place.dump()}, {"made_by", made_by}});
 }
 
@@ -62,8 +58,8 @@ RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& 
     position.rows = place.at("rows").get<int64_t>();
     position.tokens = place.at("tokens").get<int64_t>();
     position.seconds = place.at("seconds").get<double>();
-    position.perplexity_before = place.at("perplexity_before").get<double>();
-    position.teacher_perplexity = place.at("teacher_perplexity").get<double>();
+    position.before = place.at("before").get<double>();
+    position.teacher = place.at("teacher").get<double>();
     optimizer.steps = place.at("optimizer_steps").get<int64_t>();
     const bool known = position.stage == "transfer" || position.stage == "distill";
     if (!known || position.stage_tokens < 0 || position.rows < 0 || position.tokens < 0 || optimizer.steps < 0) {

@@ -15,7 +15,7 @@ struct RunPosition {
   int64_t rows = 0;                // taken from the data so far
   int64_t tokens = 0;              // trained in all
   double seconds = 0;
-  double perplexity_before = 0, teacher_perplexity = 0;
+  double before = 0, teacher = 0;  // measures of held-out text
 };
 
 // Replaces the file as a whole: a kill or a full disk leaves the last good one.

@@ -11,19 +11,25 @@
 
 namespace espalier {
 
-TextRows::TextRows(const Tokenizer& tokenizer, const std::vector<std::filesystem::path>& files, const Options& options)
-    : context_(options.context), seed_(options.seed) {
-  const int64_t context = options.context, held_out = options.held_out;
+TextRows::TextRows(const Tokenizer& tokenizer, const std::vector<std::filesystem::path>& files, int64_t held_out,
+                   const Options& options)
+    : context_(options.context),
+      taken_(options.context - (options.row_begin >= 0) - (options.row_end >= 0)),
+      row_begin_(options.row_begin),
+      row_end_(options.row_end),
+      seed_(options.seed) {
   for (const std::filesystem::path& file : files) {
     if (!tokens_.empty() && options.end_id >= 0) tokens_.push_back(options.end_id);
-    const std::vector<int32_t> ids = tokenizer.encode(read_text_file(file));
+    const std::string text = read_text_file(file);
+    const Tokenizer::Part part{.text = text};
+    const std::vector<int32_t> ids = tokenizer.encode({&part, 1}, /*add_special=*/row_begin_ < 0);
     tokens_.insert(tokens_.end(), ids.begin(), ids.end());
   }
-  const int64_t rows = static_cast<int64_t>(tokens_.size()) / context;
+  const int64_t rows = static_cast<int64_t>(tokens_.size()) / taken_;
   if (rows <= held_out) {
-    throw InvalidArgument(error_text(
-        "--data", "more than " + std::to_string(held_out) + " rows of " + std::to_string(context) + " tokens",
-        std::to_string(rows), "a longer text"));
+    throw InvalidArgument(
+        error_text("--data", "more than " + std::to_string(held_out) + " rows of " + std::to_string(taken_) + " tokens",
+                   std::to_string(rows), "a longer text"));
   }
   for (int64_t i = 0; i < held_out; ++i) held_out_.push_back((2 * i + 1) * rows / (2 * held_out));
   for (int64_t row = 0; row < rows; ++row) {
@@ -34,7 +40,11 @@ TextRows::TextRows(const Tokenizer& tokenizer, const std::vector<std::filesystem
 at::Tensor TextRows::gather(const std::vector<int64_t>& rows) const {
   at::Tensor batch = at::empty({static_cast<int64_t>(rows.size()), context_}, at::kLong);
   int64_t* out = batch.mutable_data_ptr<int64_t>();
-  for (const int64_t row : rows) out = std::copy_n(tokens_.begin() + row * context_, context_, out);
+  for (const int64_t row : rows) {
+    if (row_begin_ >= 0) *out++ = row_begin_;
+    out = std::copy_n(tokens_.begin() + row * taken_, taken_, out);
+    if (row_end_ >= 0) *out++ = row_end_;
+  }
   return batch;
 }
 

@@ -30,6 +30,11 @@ at::Tensor TrainContext::add_positions(const at::Tensor& x, const TrainMatrix& t
   return (x.view({batch_, tokens_, -1}) + table.weight.narrow(0, 0, tokens_)).view({batch_ * tokens_, -1});
 }
 
+at::Tensor TrainContext::add_token_types(const at::Tensor& x, const TrainMatrix& table) const {
+  return x + (token_types_.defined() ? table.weight.index_select(0, token_types_.reshape(-1))
+                                     : table.weight.narrow(0, 0, 1));
+}
+
 at::Tensor TrainContext::layer_norm(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias,
                                     double eps) const {
   return at::layer_norm(x, weight.sizes(), weight, bias, eps);

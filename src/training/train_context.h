@@ -38,6 +38,7 @@ class TrainContext {
 
   Tensor embed(const Matrix& table, const Tokens& tokens) const;
   Tensor add_positions(const Tensor& x, const Matrix& table) const;
+  Tensor add_token_types(const Tensor& x, const Matrix& table) const;
   Tensor rms_norm(const Tensor& x, const Vector& weight, double eps) const;
   Tensor layer_norm(const Tensor& x, const Vector& weight, const Vector& bias, double eps) const;
   template <size_t N>
@@ -58,6 +59,7 @@ class TrainContext {
   Tensor activate(Activation f, const Tensor& x) const;
   Tensor gated(Activation f, const Tensor& gate, const Tensor& up) const;
   Tensor add(const Tensor& a, const Tensor& b) const { return a + b; }
+  Tensor add_vector(const Tensor& x, const Vector& vector) const { return x + vector; }
   Tensor output_rows(const Tensor& x) const { return x; }
   template <class Body>
   Tensor layer(const Tensor& x, Body&& body) const {
@@ -66,6 +68,8 @@ class TrainContext {
 
   // What an encoder made of the sources, [B, S, d]: for attend_source().
   void set_source(const Tensor& hidden) { source_ = hidden; }
+  // [B, T] int64: for add_token_types(); without them all are of type 0.
+  void set_token_types(const Tensor& types) { token_types_ = types; }
 
   // What attend() gives to the mechanism.
   TrainRows rows_of(const Tensor& hidden, const Tensor& q, const Tensor& k, const Tensor& v) const;
@@ -79,7 +83,7 @@ class TrainContext {
   const std::vector<TrainAttention>& attention_;
   int64_t batch_, tokens_;
   at::Tensor cosine_, sine_;  // [T, 1, D/2]
-  at::Tensor source_;
+  at::Tensor source_, token_types_;
 };
 
 }  // namespace espalier

@@ -3,6 +3,7 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
+#include "models/bert.h"
 #include "models/flash.h"
 #include "models/forward.h"
 #include "models/gpt2.h"
@@ -39,9 +40,9 @@ class TensorLoader {
 };
 
 template <class Family>
-class TrainDecoder : public TrainModel {
+class TrainFamilyModel : public TrainModel {
  public:
-  explicit TrainDecoder(const ModelFiles& files) : config_(files.config) {
+  explicit TrainFamilyModel(const ModelFiles& files) : config_(files.config) {
     TensorLoader loader(*files.tensors);
     weights_ = Family::template load<TrainContext>(loader, config_);
   }
@@ -60,9 +61,10 @@ class TrainDecoder : public TrainModel {
   std::array<at::Tensor, 4> projections(TrainContext& context, int64_t layer, const at::Tensor& x) const override {
     return Family::projections(context, config_, layer, weights_.layers[static_cast<size_t>(layer)], x);
   }
-  at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const override {
-    return forward_hidden<Family>(context, config_, weights_, tokens);
+  at::Tensor output(TrainContext& context, const at::Tensor& tokens, Output what) const override {
+    return forward<Family>(context, config_, weights_, tokens, what);
   }
+  bool gives(Output what) const override { return family_gives<Family, TrainContext>(weights_, what); }
   const TrainMatrix& head() const override { return head_of<TrainContext>(weights_); }
 
   void each_matrix(const std::function<void(TrainMatrix&, const LinearLayer&)>& body) override {
@@ -70,7 +72,7 @@ class TrainDecoder : public TrainModel {
       Family::each_matrix(weights_.layers[static_cast<size_t>(l)], config_, l, body);
     }
   }
-  std::unique_ptr<TrainModel> clone() const override { return std::make_unique<TrainDecoder>(*this); }
+  std::unique_ptr<TrainModel> clone() const override { return std::make_unique<TrainFamilyModel>(*this); }
 
  private:
   ModelConfig config_;
@@ -79,10 +81,10 @@ class TrainDecoder : public TrainModel {
 
 // An encoder beside it; the encoder is not trained.
 template <class Family>
-class TrainEncoderDecoder : public TrainDecoder<typename Family::Decoder> {
+class TrainEncoderDecoder : public TrainFamilyModel<typename Family::Decoder> {
  public:
   explicit TrainEncoderDecoder(const ModelFiles& files)
-      : TrainDecoder<typename Family::Decoder>(files), config_(Family::encoder_config(files.config)) {
+      : TrainFamilyModel<typename Family::Decoder>(files), config_(Family::encoder_config(files.config)) {
     TensorLoader loader(*files.tensors);
     weights_ = Family::Encoder::template load<TrainContext>(loader, config_);
     for (int64_t l = 0; l < config_.num_hidden_layers; ++l) {
@@ -110,18 +112,16 @@ std::unique_ptr<TrainModel> load_encoder_decoder(const ModelFiles& files) {
 
 template <class Family>
 std::unique_ptr<TrainModel> load(const ModelFiles& files) {
-  return std::make_unique<TrainDecoder<Family>>(files);
+  return std::make_unique<TrainFamilyModel<Family>>(files);
 }
 
-struct TrainFamily {
+struct FamilyLoader {
   std::string_view name;
   std::unique_ptr<TrainModel> (*load)(const ModelFiles& files);
 };
-constexpr TrainFamily kFamilies[] = {
-    {"llama", load<Llama>},
-    {"gpt2", load<Gpt2>},
-    {"t5", load_encoder_decoder<T5>},
-    {"flash", load<Flash>},
+constexpr FamilyLoader kFamilies[] = {
+    {"llama", load<Llama>},           {"gpt2", load<Gpt2>},   {"bert", load<Bert>},
+    {"t5", load_encoder_decoder<T5>}, {"flash", load<Flash>},
 };
 
 }  // namespace
@@ -144,12 +144,8 @@ at::Tensor TrainModel::read_source(const at::Tensor&) const {
   throw NotSupported(error_text("model", "an encoder-decoder", "a decoder"));
 }
 
-at::Tensor TrainModel::logits(TrainContext& context, const at::Tensor& tokens) const {
-  return at::linear(hidden(context, tokens), head().weight, head().bias);
-}
-
 std::unique_ptr<TrainModel> load_train_model(const ModelFiles& files) {
-  for (const TrainFamily& family : kFamilies) {
+  for (const FamilyLoader& family : kFamilies) {
     if (family.name == files.config.family) return family.load(files);
   }
   throw NotSupported(error_text("model", "a family that can be trained", "'" + files.config.family + "'"));

@@ -1,4 +1,4 @@
-// A decoder of any family at training: its text (src/models) on tensors with gradients.
+// A decoder or an encoder of any family at training: its text (src/models) on tensors with gradients.
 #pragma once
 
 #include <array>
@@ -24,9 +24,11 @@ class TrainModel {
                           const at::Tensor& attention) const = 0;
   // What a layer's mechanism takes: the normed rows, q, k, v.
   virtual std::array<at::Tensor, 4> projections(TrainContext& context, int64_t layer, const at::Tensor& x) const = 0;
-  // After the final norm, [B * T, d], of which the head makes logits.
-  virtual at::Tensor hidden(TrainContext& context, const at::Tensor& tokens) const = 0;
-  virtual const TrainMatrix& head() const = 0;  // [V, d]
+  // Any output of every row, [B * T, width]; kHidden is what the final norm gives. The model must have it (gives()).
+  virtual at::Tensor output(TrainContext& context, const at::Tensor& tokens, Output what) const = 0;
+  virtual bool gives(Output what) const = 0;
+  // Of decoders: what makes logits of kHidden, [V, d].
+  virtual const TrainMatrix& head() const = 0;
   // What an encoder-decoder's contexts take as their source (set_source): tokens [B, S] -> [B, S, d]. Throws
   // NotSupported for others.
   virtual at::Tensor read_source(const at::Tensor& tokens) const;
@@ -35,8 +37,6 @@ class TrainModel {
   virtual void each_matrix(const std::function<void(TrainMatrix&, const LinearLayer&)>& body) = 0;
   // Shares all tensors with this one.
   virtual std::unique_ptr<TrainModel> clone() const = 0;
-
-  at::Tensor logits(TrainContext& context, const at::Tensor& tokens) const;  // [B * T, V]
 };
 
 // The attention that a layer's files say, with its parameters.

@@ -61,6 +61,22 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path):
     assert 0 < len(kept) < 40000 and len(kept) % 32 == 0
 
 
+def test_a_linearized_encoder_is_near_its_teacher(tmp_path):
+    [done] = run_json(
+        "linearize", ENCODER, "--attention", "augmented(group=32)", "--context", 64, "--batch-tokens", 512, "--json",
+        "--transfer-tokens", 5120, "--distill-tokens", 10240, "--data", DATA / "novel.txt", "--out", tmp_path / "run",
+    )  # fmt: skip
+    assert done["teacher_hidden_error"] == 0 < done["hidden_error_after"] < 0.8 * done["hidden_error_before"]
+    paragraphs = [p for p in (DATA / "novel.txt").read_text(encoding="utf-8").split("\n\n") if 400 <= len(p) <= 800]
+    lines = "\n".join(json.dumps({"text": p}) for p in paragraphs[-20:])  # longer than a group
+    encode = ("encode", ENCODER, "--weights", "f32", "--pool", "mean", "--normalize", "--input", "-")
+    plain = torch.tensor([line["embedding"] for line in run_json(*encode, stdin=lines)])
+    own = torch.tensor([line["embedding"] for line in run_json(*encode, "--adapter", tmp_path / "run", stdin=lines)])
+    untrained = run_json(*encode, "--attention", "augmented(group=32)", stdin=lines)
+    before = torch.tensor([line["embedding"] for line in untrained])
+    assert (plain * own).sum(1).mean() > (plain * before).sum(1).mean() + 0.05
+
+
 def test_sentence_embeddings_are_those_of_transformers():
     text = re.sub(r"\s+", " ", (DATA / "novel.txt").read_text(encoding="utf-8"))
     sentences = [s for s in re.split(r"(?<=[.!?]) ", text) if 20 <= len(s) <= 300][:100]

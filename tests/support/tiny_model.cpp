@@ -3,6 +3,7 @@
 #include <cmath>
 
 #include "core/rng.h"
+#include "models/bert.h"
 #include "models/flash.h"
 #include "models/gpt2.h"
 #include "models/llama.h"
@@ -51,7 +52,7 @@ class RandomLoader {
 
  private:
   static bool outputs_are_looked_up(const std::string& name) {
-    for (const char* table : {"embed_tokens", "wte", "wpe", "shared", "token_emb"}) {
+    for (const char* table : {"embed_tokens", "wte", "wpe", "shared", "token_emb", "_embeddings"}) {
       if (name.ends_with(table)) return true;
     }
     return false;
@@ -86,6 +87,12 @@ void set_family(ModelConfig& config, const std::string& family) {
     config.learned_positions = true;
     config.attention_bias = config.mlp_bias = true;
     config.activation = Activation::kGeluTanh;
+  }
+  if (family == "bert") {
+    config.bidirectional = config.learned_positions = config.attention_bias = config.mlp_bias = true;
+    config.token_types = 2;
+    config.labels = 3;
+    config.activation = Activation::kGelu;
   }
   if (family == "t5") {
     config.encoder_layers = 2;
@@ -122,6 +129,7 @@ ModelFiles make_tiny_model(const TinyModel& shape) {
   if (config.rotary_dim < 0) config.rotary_dim = config.head_dim;
   if (shape.family == "llama") Llama::load<RandomContext>(loader, config);
   if (shape.family == "flash") Flash::load<RandomContext>(loader, config);
+  if (shape.family == "bert") Bert::load<RandomContext>(loader, config);
   if (shape.family == "gpt2") Gpt2::load<RandomContext>(loader, config);
   if (shape.family == "t5") {
     T5::Decoder::load<RandomContext>(loader, config);

@@ -99,8 +99,8 @@ TEST(Linearize, LearnsAndWritesWhatWasTrained) {
     EXPECT_LT(mean_loss(lines, "distill", 2, true), 0.9 * mean_loss(lines, "distill", 2, false));
     // Rounding to bf16 is part of what was measured.
     const double served = served_perplexity(options.out, kTokenizer.encode(read_text_file(options.held_out[0])));
-    EXPECT_NEAR(served, result.perplexity_after, 1e-3 * result.perplexity_after);
-    EXPECT_GT(std::abs(result.perplexity_after / result.perplexity_before - 1.0), 1e-3);
+    EXPECT_NEAR(served, result.after, 1e-3 * result.after);
+    EXPECT_GT(std::abs(result.after / result.before - 1.0), 1e-3);
     const AdapterInfo info = read_adapter_info(options.out);
     EXPECT_EQ(info.attention, std::vector<std::string>(2, "lolcats(group=8,taps=4)"));
     EXPECT_EQ(info.command, "a test");
@@ -116,7 +116,51 @@ TEST(Linearize, CrossEntropyLearnsTheText) {
   recipe.distill.tokens = 96 * 30;
   const LinearizeResult result =
       linearize(testing::make_tiny_model({}), kTokenizer, options_of(folder.path(), recipe, "run"));
-  EXPECT_LT(result.perplexity_after, 0.7 * result.perplexity_before);
+  EXPECT_LT(result.after, 0.7 * result.before);
+}
+
+TEST(Linearize, TeachesAnEncoderItsHiddenStates) {
+  const TemporaryFolder folder;
+  Recipe recipe = testing::tiny_recipe("augmented(group=8,taps=4)");
+  recipe.held_out_rows = 1;
+  recipe.transfer.tokens = 96 * 20;
+  recipe.distill.tokens = 96 * 20;
+  testing::write_text(folder.path() / "text.txt", 48 * 5, 1);
+  LinearizeOptions options = options_of(folder.path(), recipe, "run");
+  const ModelFiles files = testing::make_tiny_model({.family = "bert", .heads_kv = 3, .max_positions = 64});
+  const LinearizeResult result = linearize(files, kTokenizer, options);
+  EXPECT_EQ(result.measure, "hidden_error");
+  EXPECT_EQ(result.teacher, 0.0);
+  EXPECT_LT(result.after, 0.7 * result.before);
+
+  // What the step half makes of base and adapter is as far from the base as was said.
+  ModelFiles linearized = files;
+  apply_adapter(linearized, options.out);
+  const auto teacher = load_model(files, {.weights = WeightType::kF32});
+  const auto student = load_model(linearized, {.weights = WeightType::kF32});
+  const std::vector<int32_t> text = kTokenizer.encode(read_text_file(options.data[0]));
+  Workspace one(1), two(1);
+  const SequenceState first = teacher->new_state(), second = student->new_state();
+  double error = 0.0, squares = 0.0;
+  const int64_t row = static_cast<int64_t>(text.size()) / recipe.context / 2;  // the one that was kept apart
+  const std::span<const int32_t> tokens =
+      std::span(text).subspan(static_cast<size_t>(row * recipe.context), static_cast<size_t>(recipe.context));
+  const Segment a{.state = &first, .tokens = tokens}, b{.state = &second, .tokens = tokens};
+  StepOutput expected, got;
+  teacher->step({&a, 1}, one, expected, Output::kHidden);
+  student->step({&b, 1}, two, got, Output::kHidden);
+  for (int64_t r = 0; r < recipe.context; ++r) {
+    for (int64_t c = 0; c < got.width; ++c) {
+      const double t = expected.logits(0, r)[c], d = got.logits(0, r)[c] - t;
+      error += d * d;
+      squares += t * t;
+    }
+  }
+  EXPECT_NEAR(error / squares, result.after, 1e-3 * result.after);
+
+  options.out = folder.path() / "other";
+  options.recipe.loss = DistillLoss::kCrossEntropy;
+  EXPECT_THROW(linearize(files, kTokenizer, options), InvalidArgument);  // there is no next token
 }
 
 TEST(Linearize, ResumesToTheSameLosses) {
@@ -136,8 +180,8 @@ TEST(Linearize, ResumesToTheSameLosses) {
     parts.resume = true;
     const LinearizeResult result = linearize(testing::make_tiny_model({}), kTokenizer, parts);
     EXPECT_EQ(metrics(whole.out), metrics(parts.out)) << stop_after;
-    EXPECT_EQ(result.perplexity_after, expected.perplexity_after);
-    EXPECT_EQ(result.perplexity_before, expected.perplexity_before);
+    EXPECT_EQ(result.after, expected.after);
+    EXPECT_EQ(result.before, expected.before);
     EXPECT_EQ(read_text_file(whole.out / "adapter.safetensors"), read_text_file(parts.out / "adapter.safetensors"));
   }
 }

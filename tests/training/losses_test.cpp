@@ -60,10 +60,12 @@ TEST(Distill, EqualsAutogradThroughWholeLogits) {
       const auto plain = gradients(model, [&] {
         TrainContext student(model.config(), model.student_attention(), 3, 70);
         TrainContext teacher(model.config(), model.teacher_attention(), 3, 70);
-        const at::Tensor log_p = model.student().logits(student, tokens).log_softmax(-1).view({3, 70, 97});
+        const at::Tensor log_p =
+            model.student().output(student, tokens, Output::kLogits).log_softmax(-1).view({3, 70, 97});
         at::Tensor loss;
         if (kind == DistillLoss::kKl) {
-          const at::Tensor log_t = model.teacher().logits(teacher, tokens).detach().log_softmax(-1).view({3, 70, 97});
+          const at::Tensor log_t =
+              model.teacher().output(teacher, tokens, Output::kLogits).detach().log_softmax(-1).view({3, 70, 97});
           loss = (log_t.exp() * (log_t - log_p)).sum(-1).mean();
         } else {
           loss = -log_p.narrow(1, 0, 69).gather(2, tokens.narrow(1, 1, 69).unsqueeze(-1)).mean();
@@ -105,7 +107,7 @@ TEST(HeldOut, EqualsTheMeanOverNextTokens) {
   const HeldOutLoss loss = held_out_loss(model, true, rows);
   const at::NoGradGuard no_grad;
   TrainContext context(model.config(), model.student_attention(), 2, 150);
-  const at::Tensor log_p = model.student().logits(context, rows).log_softmax(-1).view({2, 150, 97});
+  const at::Tensor log_p = model.student().output(context, rows, Output::kLogits).log_softmax(-1).view({2, 150, 97});
   const double expected =
       -log_p.narrow(1, 0, 149).gather(2, rows.narrow(1, 1, 149).unsqueeze(-1)).mean().item<double>();
   EXPECT_EQ(loss.tokens, 298);

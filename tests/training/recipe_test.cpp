@@ -90,8 +90,8 @@ TEST(TextRows, CutsOneStreamAndShufflesItAnewEachEpoch) {
   const testing::ByteTokenizer tokenizer(256);
   write_file(folder.path() / "a.txt", "0123456789");
   write_file(folder.path() / "b.txt", "abcdefghijk");
-  const TextRows rows(tokenizer, {folder.path() / "a.txt", folder.path() / "b.txt"},
-                      {.context = 4, .held_out = 1, .end_id = 200, .seed = 1});
+  const TextRows rows(tokenizer, {folder.path() / "a.txt", folder.path() / "b.txt"}, 1,
+                      {.context = 4, .end_id = 200, .seed = 1});
   // 10 + end + 11 = 22 ids: five rows, the one in the middle kept apart.
   EXPECT_EQ(rows.training_rows(), 4);
   const auto text = [](const at::Tensor& batch) {
@@ -114,6 +114,18 @@ TEST(TextRows, CutsOneStreamAndShufflesItAnewEachEpoch) {
   std::sort(second.begin(), second.end());
   EXPECT_EQ(first, (std::vector<std::string>{"0123", "4567", "bcde", "fghi"}));
   EXPECT_EQ(first, second);
+}
+
+TEST(TextRows, StandBetweenWhatAnEncoderPutsAroundATextAndOnlyOnce) {
+  const TemporaryFolder folder;
+  const testing::ByteTokenizer tokenizer(256);
+  write_file(folder.path() / "a.txt", "01234567");
+  const TextRows rows(tokenizer, {folder.path() / "a.txt"}, 0, {.context = 5, .row_begin = 201, .row_end = 202});
+  EXPECT_EQ(rows.training_rows(), 2);
+  const at::Tensor batch = rows.spread(2);
+  const int64_t* ids = batch.const_data_ptr<int64_t>();
+  EXPECT_EQ(std::vector<int64_t>(ids, ids + 10),
+            (std::vector<int64_t>{201, '0', '1', '2', 202, 201, '3', '4', '5', 202}));
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// The LLaMA forward on tensors against the step half: the same template over another context.
+// Each family's forward on tensors against the step half: the same template over another context.
 #include "training/train_context.h"
 
 #include <ATen/ATen.h>
@@ -7,7 +7,7 @@
 
 #include "models/step_loader.h"
 #include "support/tiny_model.h"
-#include "training/student.h"
+#include "training/train_model.h"
 #include "training/train_operators.h"
 
 namespace espalier {
@@ -15,35 +15,33 @@ namespace {
 
 using testing::TinyModel;
 
+// [1, T] of T ids.
+at::Tensor row_of(const std::vector<int32_t>& ids) {
+  const std::vector<int64_t> wide(ids.begin(), ids.end());
+  return at::tensor(wide, at::kLong).unsqueeze(0);
+}
+
+// The layers' attention with the random parameters of a tiny model's files.
+std::vector<TrainAttention> attention_of(const ModelFiles& files) {
+  std::vector<TrainAttention> attention;
+  for (int64_t l = 0; l < files.config.num_hidden_layers; ++l) {
+    attention.push_back(stored_attention(files.config, *files.tensors, l));
+  }
+  return attention;
+}
+
 // Logits of both worlds for every position; the step half is measured against plain f64 loops in tests/models.
 double worst_difference(const TinyModel& shape, int64_t tokens_count) {
   const ModelFiles files = testing::make_tiny_model(shape);
   const std::vector<int32_t> tokens = testing::random_tokens(tokens_count, shape.vocab_size, 5);
-  const Student model(files, {.attention = shape.attention[0], .trained = Trained::kAttention});
-  // The tiny model's mechanisms have random parameters; the student starts at the initial ones.
-  std::vector<TrainAttention> attention = model.student_attention();
-  for (size_t l = 0; l < attention.size(); ++l) {
-    const auto mechanism = make_mechanism(AttentionSpec::parse(shape.attention[0]),
-                                          attention_shape(files.config, static_cast<int64_t>(l)));
-    attention[l].parameters.clear();
-    for (const ParameterInfo& info : mechanism->parameters()) {
-      at::Tensor values = at::empty(info.shape, at::kFloat);
-      files.tensors->read("model.layers." + std::to_string(l) + ".self_attn." + info.name,
-                          values.mutable_data_ptr<float>());
-      attention[l].parameters.push_back(values);
-    }
-  }
+  const auto model = load_train_model(files);
+  const std::vector<TrainAttention> attention = attention_of(files);
   const at::NoGradGuard no_grad;
-  at::Tensor ids = at::empty({1, tokens_count}, at::kLong);
-  for (int64_t t = 0; t < tokens_count; ++t) ids[0][t] = tokens[static_cast<size_t>(t)];
   TrainContext context(files.config, attention, 1, tokens_count);
   if (files.config.encoder_layers > 0) {  // the source that testing::start() reads
-    const std::vector<int32_t> source = testing::random_tokens(37, shape.vocab_size, 11);
-    at::Tensor source_ids = at::empty({1, 37}, at::kLong);
-    for (int64_t t = 0; t < 37; ++t) source_ids[0][t] = source[static_cast<size_t>(t)];
-    context.set_source(model.student().read_source(source_ids));
+    context.set_source(model->read_source(row_of(testing::random_tokens(37, shape.vocab_size, 11))));
   }
-  const at::Tensor got = model.student().logits(context, ids);  // [T, V]
+  const at::Tensor got = model->output(context, row_of(tokens), Output::kLogits);  // [T, V]
 
   const auto step = load_model(files, {.weights = WeightType::kF32});
   Workspace workspace(1);
@@ -87,6 +85,50 @@ TEST(TrainContext, EqualsTheStepHalf) {
                                    tokens),
                   5e-4)
             << "t5 " << spec << " " << encoder << " " << tokens;
+      }
+    }
+  }
+}
+
+// All outputs of an encoder, texts of two lengths and of two token types in a batch of the step half.
+TEST(TrainContext, EqualsTheStepHalfOfAnEncoder) {
+  for (const char* spec : {"softmax", "augmented(group=8,taps=5)", "flash(group=8,local=terraced)",
+                           "flash_global(group=8)", "linear", "performer"}) {
+    const TinyModel shape{.family = "bert", .heads_kv = 3, .max_positions = 64, .attention = {spec}};
+    const ModelFiles files = testing::make_tiny_model(shape);
+    const auto model = load_train_model(files);
+    const auto step = load_model(files, {.weights = WeightType::kF32});
+    const std::vector<TrainAttention> attention = attention_of(files);
+    const at::NoGradGuard no_grad;
+    Workspace workspace(1);
+    for (const Output what : {Output::kLogits, Output::kHidden, Output::kPooled, Output::kLabels}) {
+      ASSERT_TRUE(model->gives(what) && step->gives(what));
+      std::vector<std::vector<int32_t>> texts, types;
+      std::vector<Segment> segments;
+      const SequenceState empty = step->new_state();
+      for (const int64_t length : {1, 23, 61}) {
+        texts.push_back(testing::random_tokens(length, shape.vocab_size, 5));
+        types.push_back(testing::random_tokens(length, 2, 6));
+      }
+      for (size_t i = 0; i < texts.size(); ++i) {
+        segments.push_back({.state = &empty, .tokens = texts[i], .token_types = types[i]});
+      }
+      StepOutput output;
+      step->step(segments, workspace, output, what);
+      for (size_t i = 0; i < texts.size(); ++i) {
+        const auto length = static_cast<int64_t>(texts[i].size());
+        TrainContext context(files.config, attention, 1, length);
+        context.set_token_types(row_of(types[i]));
+        const at::Tensor got = model->output(context, row_of(texts[i]), what).contiguous();
+        ASSERT_EQ(got.size(1), output.width);
+        double worst = 0.0;
+        for (int64_t r = 0; r < length; ++r) {
+          for (int64_t c = 0; c < output.width; ++c) {
+            worst = std::max(
+                worst, std::abs(double{got.const_data_ptr<float>()[r * output.width + c]} - output.logits(i, r)[c]));
+          }
+        }
+        EXPECT_LT(worst, 5e-4) << spec << " " << length << " " << static_cast<int>(what);
       }
     }
   }

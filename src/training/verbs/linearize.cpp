@@ -25,7 +25,7 @@ Recipe recipe_of(const Arguments& a) {
     if (value >= 0) target = static_cast<std::remove_reference_t<decltype(target)>>(value);
   };
   if (!a.attention.empty()) recipe.attention = a.attention;
-  if (!a.loss.empty()) recipe.loss = a.loss == "kl" ? DistillLoss::kKl : DistillLoss::kCrossEntropy;
+  if (!a.loss.empty()) recipe.loss = distill_loss_named(a.loss, "--loss");
   lay_over(recipe.transfer.tokens, a.transfer_tokens);
   lay_over(recipe.distill.tokens, a.distill_tokens);
   lay_over(recipe.context, a.context);
@@ -38,17 +38,17 @@ Recipe recipe_of(const Arguments& a) {
 
 void print(const LinearizeResult& result, const Arguments& a) {
   if (a.json) {
-    nlohmann::json json = {{"perplexity_before", result.perplexity_before},
-                           {"perplexity_after", result.perplexity_after},
-                           {"teacher_perplexity", result.teacher_perplexity},
+    nlohmann::json json = {{result.measure + "_before", result.before},
+                           {result.measure + "_after", result.after},
+                           {"teacher_" + result.measure, result.teacher},
                            {"tokens", result.tokens},
                            {"seconds", result.seconds}};
-    if (!result.finished) json["perplexity_after"] = nullptr;
+    if (!result.finished) json[result.measure + "_after"] = nullptr;
     std::cout << json.dump() << std::endl;
   } else if (result.finished) {
-    std::printf("held-out perplexity: teacher %.2f, before %.2f, after %.2f (%ld tokens, %.0f s)\nadapter: %s\n",
-                result.teacher_perplexity, result.perplexity_before, result.perplexity_after,
-                static_cast<long>(result.tokens), result.seconds, a.options.out.c_str());
+    std::printf("held-out %s: teacher %.4g, before %.4g, after %.4g (%ld tokens, %.0f s)\nadapter: %s\n",
+                result.measure.c_str(), result.teacher, result.before, result.after, static_cast<long>(result.tokens),
+                result.seconds, a.options.out.c_str());
   }
   if (!result.finished) std::fprintf(stderr, "stopped after %ld tokens; go on with --resume\n", long(result.tokens));
 }
@@ -91,8 +91,10 @@ std::function<int()> add_linearize(CLI::App& app, const std::string& command) {
   app.add_option("--batch-tokens", a->batch_tokens, "Tokens of a step")->check(CLI::Range(8, 1 << 24));
   app.add_option("--lora-rank", a->lora_rank, "Of the low-rank pairs; 0 trains the mechanism alone")
       ->check(CLI::Range(0, 1024));
-  app.add_option("--loss", a->loss, "kl: the teacher's distribution; ce: the text's next token")
-      ->check(CLI::IsMember({"kl", "ce"}));
+  app.add_option("--loss", a->loss,
+                 "kl: the teacher's distribution; ce: the text's next token; hidden: the teacher's last hidden states "
+                 "(encoders)")
+      ->check(CLI::IsMember({"kl", "ce", "hidden"}));
   app.add_option("--seed", a->seed, "Order of the data and first LoRA values")->check(CLI::NonNegativeNumber);
   app.add_option("--threads", a->threads, "Default: all processors")->check(CLI::Range(1, 1024));
   app.add_flag("--json", a->json, "One JSON object on stdout at the end");
