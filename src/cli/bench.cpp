@@ -2,6 +2,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "cli/bench_questions.h"
 #include "cli/verbs.h"
 #include "core/progress.h"
 #include "evaluation/step_times.h"
@@ -11,6 +12,8 @@ namespace {
 
 struct Arguments {
   ModelArguments model;
+  DecodingArguments decoding;
+  QuestionsArguments questions;
   StepTimesOptions options;
   bool json = false;
 };
@@ -50,6 +53,11 @@ void print_text(const Arguments& a, const Model& model, const StepTimes& times, 
 }
 
 int run(const Arguments& a) {
+  if (!a.questions.prompts.empty()) {
+    QuestionsArguments questions = a.questions;
+    questions.json = a.json;
+    return answer_questions(questions, a.model, a.decoding);
+  }
   const ModelFiles files = a.model.open();
   const auto model = a.model.load(files, a.options.prefill_tokens + a.options.decode_tokens);
   const int threads = a.model.thread_count();
@@ -72,7 +80,11 @@ std::function<int()> add_bench(CLI::App& app) {
       "at which this\n"
       "machine reads memory, steps beside their roofline: the longer of reading the weights at that speed and of their "
       "products at the speed of weights in the cache.\n\n"
-      "  espalier bench MODEL --weights bf16 --threads 2");
+      "With --prompts it answers questions instead, with and without speculation, and compares the two; the options "
+      "from "
+      "--max-tokens on are the answers'.\n\n"
+      "  espalier bench MODEL --weights bf16 --threads 2\n"
+      "  espalier bench MODEL --prompts benchmarks/questions.jsonl --answers answers");
   a->model.add_to(app);
   app.add_option("--prefill-tokens", a->options.prefill_tokens, "Tokens of the prompt")
       ->check(CLI::Range(1, 1 << 20))
@@ -82,6 +94,12 @@ std::function<int()> add_bench(CLI::App& app) {
       ->capture_default_str();
   app.add_option("--repeats", a->options.repeats, "Rounds")->check(CLI::Range(1, 10000))->capture_default_str();
   app.add_flag("--json", a->json, "One JSON object");
+  auto* prompts = app.add_option(
+      "--prompts", a->questions.prompts,
+      R"(JSON lines {"question_id": …, "category": …, "turns": [text, …]} as Spec-Bench has them; - is stdin)");
+  app.add_option("--answers", a->questions.answers, "With --prompts: a folder for the answers, in Spec-Bench's schema")
+      ->needs(prompts);
+  a->decoding.add_to(app);
   return [a] { return run(*a); };
 }
 

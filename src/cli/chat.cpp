@@ -23,6 +23,7 @@ int run(const Arguments& a) {
   const GenerateOptions options = a.decoding.complete(files);
   Workspace workspace(a.model.thread_count());
   Generator generator(*model, tokenizer.get(), workspace, table.get());
+  const StepTimesOfUser step_times(generator, *model, a.model);
   const bool terminal = is_terminal(0);
   const Log log = a.model.log();
   if (terminal) log.info("/reset begins anew, /exit or Ctrl-D ends, Ctrl-C ends a reply");

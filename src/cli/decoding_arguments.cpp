@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cstdio>
 
-#include "cli/verb.h"
 #include "core/error.h"
+#include "decoding/step_cost_file.h"
 
 namespace espalier {
 namespace {
@@ -92,6 +92,17 @@ std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const P
   std::vector<Tokenizer::Part> parts;
   for (const PromptPiece& piece : pieces) parts.push_back({piece.text, piece.trusted});
   return tokenizer.encode(parts, false);
+}
+
+StepTimesOfUser::StepTimesOfUser(Generator& generator, const Model& model, const ModelArguments& arguments)
+    : generator_(generator), key_(step_cost_key(model, arguments.weights, arguments.thread_count())) {
+  const auto path = step_cost_path();
+  if (!path) return;
+  if (const auto cost = load_step_cost(*path, key_)) generator_.set_step_cost(*cost);
+}
+
+StepTimesOfUser::~StepTimesOfUser() {
+  if (const auto path = step_cost_path()) save_step_cost(*path, key_, generator_.step_cost());
 }
 
 std::string statistics_text(const GenerateResult& result, size_t prompt_tokens) {

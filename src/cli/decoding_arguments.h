@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "cli/verb.h"
 #include "decoding/drafters/ngram_table.h"
 #include "decoding/generate.h"
 #include "tokenizers/chat_format.h"
@@ -32,6 +33,18 @@ struct DecodingArguments {
 
 // The ids of a rendered conversation: special tokens only where the format itself wrote them.
 std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces);
+
+// Begins with the step times that an earlier run measured, and keeps those of this one at its end; where the user's
+// cache folder cannot be written, every run measures anew.
+class StepTimesOfUser {
+ public:
+  StepTimesOfUser(Generator& generator, const Model& model, const ModelArguments& arguments);
+  ~StepTimesOfUser();
+
+ private:
+  Generator& generator_;
+  std::string key_;
+};
 
 // One line about a reply: tokens, speed, how much speculation gave.
 std::string statistics_text(const GenerateResult& result, size_t prompt_tokens);

@@ -156,6 +156,7 @@ int run(const Arguments& a) {
   warn_of_positions(a, *model, request);
 
   Generator generator(*model, tokenizer.get(), workspace, table.get());
+  const StepTimesOfUser step_times(generator, *model, a.model);
   install_interrupt();
   const GenerateResult result = generator.generate(request, &interrupted());
   print(a, result, encoder_decoder ? prompt : request.prompt);

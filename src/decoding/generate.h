@@ -54,11 +54,12 @@ std::string_view finish_reason_name(FinishReason reason);  // "stop", "length", 
 
 struct GenerateStats {
   double prefill_ms = 0, decode_ms = 0;
-  int64_t steps = 0;            // after the prompt
-  int64_t steps_with_tree = 0;  // of these, with more than one node
-  int64_t drafted = 0;          // nodes beside the roots
-  int64_t accepted = 0;         // of these, that the model chose
-  double tokens_per_step = 0;   // output tokens after the first, per step
+  int64_t steps = 0;                 // after the prompt
+  int64_t steps_with_tree = 0;       // of these, with more than one node
+  int64_t drafted = 0;               // nodes beside the roots
+  int64_t accepted = 0;              // of these, that the model chose
+  std::vector<int32_t> step_tokens;  // what each step gave
+  double tokens_per_step = 0;        // output tokens after the first, per step
   double tokens_per_second = 0;
 };
 
@@ -91,6 +92,10 @@ class Generator {
   // Several at once, each step over all that are not finished.
   std::vector<GenerateResult> generate_batch(std::span<const GenerateRequest> requests,
                                              const std::atomic<bool>* cancelled = nullptr);
+
+  // What it knows of step times, for a later run to begin with (decoding/step_cost_file.h).
+  const StepCost& step_cost() const { return cost_; }
+  void set_step_cost(const StepCost& cost) { cost_ = cost; }
 
  private:
   const Model& model_;

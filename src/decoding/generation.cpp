@@ -103,6 +103,7 @@ void Generation::take_tree(const StepOutput& output, size_t index) {
   model_.commit(result_.state, output.pending[index], path);
   strategy_->learn(tree_, path, chosen);
   ++result_.stats.steps;
+  result_.stats.step_tokens.push_back(static_cast<int32_t>(path.size()));
   result_.stats.drafted += tree_.size() - 1;
   if (tree_.size() > 1) ++result_.stats.steps_with_tree;
 }

@@ -70,6 +70,24 @@ double StepCost::ms(int64_t rows) const {
   return low + share * (point_ms(below + 1) - low);
 }
 
+std::vector<double> StepCost::points() const {
+  std::vector<double> points;
+  if (wanted_rows() > 0) return points;
+  for (const Point& point : points_) points.push_back(point.ms);
+  return points;
+}
+
+std::optional<StepCost> StepCost::from_points(std::span<const double> points) {
+  StepCost cost;
+  if (points.size() != cost.points_.size() || !(points[0] > 0)) return std::nullopt;
+  for (size_t i = 0; i < points.size(); ++i) {
+    if (!(points[i] >= 0 && points[i] < 1e9)) return std::nullopt;
+    if (points[i] > 0) cost.points_[i] = {.ms = points[i], .samples = 2};
+  }
+  cost.planned_ = static_cast<int>(kPlan.size());
+  return cost;
+}
+
 int64_t best_tree_size(const DraftTree& tree, const StepCost& cost, int64_t batch) {
   double best = kMargin / cost.ms(batch), tokens = 1;
   int64_t size = 1;

@@ -4,6 +4,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
+#include <optional>
+#include <span>
+#include <vector>
 
 #include "decoding/tree.h"
 
@@ -19,6 +22,11 @@ class StepCost {
   void observe(int64_t rows, double ms);
   // Non-decreasing in `rows`; only meaningful once wanted_rows() is 0.
   double ms(int64_t rows) const;
+
+  // Milliseconds at 1, 2, 4, … rows, for a later run; 0 where none was measured. Empty before the figures suffice.
+  std::vector<double> points() const;
+  // With the figures of points(); nothing when they cannot be such.
+  static std::optional<StepCost> from_points(std::span<const double> points);
 
  private:
   static constexpr int kPoints = 7;  // 1 … 64 rows

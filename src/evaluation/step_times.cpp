@@ -8,6 +8,7 @@
 
 #include "core/error.h"
 #include "decoding/logprob.h"
+#include "evaluation/median.h"
 
 namespace espalier {
 namespace {
@@ -19,12 +20,6 @@ using Clock = std::chrono::steady_clock;
 
 double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
-}
-
-double median(std::vector<double> values) {
-  std::sort(values.begin(), values.end());
-  const size_t half = values.size() / 2;
-  return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
 // Ids that differ from row to row; what they mean does not matter.

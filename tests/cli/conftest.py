@@ -2,9 +2,12 @@ import json
 import os
 import pathlib
 import subprocess
+import tempfile
 
 import pytest
 
+# What runs remember of step times is nobody else's here.
+os.environ["XDG_CACHE_HOME"] = tempfile.mkdtemp(prefix="espalier-tests-")
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 MODEL = ROOT / "models/smollm2-135m-instruct.gguf"
 BINARY = pathlib.Path(os.environ.get("ESPALIER", ROOT / "build/release/espalier"))
