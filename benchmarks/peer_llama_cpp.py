@@ -107,10 +107,14 @@ def measure_llama(model, threads):
     print(json.dumps({"prefill": PREFILL / prefill, "decode": 1 / statistics.median(times), "verify_ms": verify}))
 
 
-def run_llama(file, weights, threads):
-    command = [sys.executable, __file__, str(file), "--threads", str(threads), "--measure-llama"]
+def run_measured(command):
+    """The figures that a peer's process prints as its last line."""
     found = json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout.splitlines()[-1])
     return {**found, "verify_ms": {int(nodes): ms for nodes, ms in found["verify_ms"].items()}}
+
+
+def run_llama(file, weights, threads):
+    return run_measured([sys.executable, __file__, str(file), "--threads", str(threads), "--measure-llama"])
 
 
 # How espalier runs each of the files.
@@ -118,7 +122,11 @@ OURS = {"bf16": "bf16", "q8_0": "own", "q4_0": "int4-sym"}
 
 
 def run_espalier(file, weights, threads):
-    command = [ESPALIER, "bench", file, "--weights", OURS[weights], "--threads", threads, "--repeats", 5, "--json",
+    return bench_espalier(file, OURS[weights], threads)
+
+
+def bench_espalier(model, weights, threads):
+    command = [ESPALIER, "bench", model, "--weights", weights, "--threads", threads, "--repeats", 5, "--json",
                "--prefill-tokens", PREFILL, "--decode-tokens", DECODE]
     done = subprocess.run(list(map(str, command)), check=True, capture_output=True, text=True)
     found = json.loads(done.stdout)

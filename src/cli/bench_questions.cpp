@@ -235,11 +235,12 @@ int answer_questions(const QuestionsArguments& arguments, const ModelArguments& 
   const std::vector<Question> questions = read_questions(arguments.prompts);
   const ModelFiles files = model_arguments.open();
   const auto tokenizer = required_tokenizer(files);
-  const auto table = decoding.table(*tokenizer);
   if (!arguments.answers.empty()) std::filesystem::create_directories(arguments.answers);
   const auto model = model_arguments.load(files, decoding.options.max_context);
   Workspace workspace(model_arguments.thread_count());
-  Generator plain(*model, tokenizer.get(), workspace), speculating(*model, tokenizer.get(), workspace, table.get());
+  const LoadedDrafts drafts = decoding.drafts(model_arguments, files, *tokenizer, *model);
+  Generator plain(*model, tokenizer.get(), workspace);
+  Generator speculating(*model, tokenizer.get(), workspace, drafts.sources());
   const StepTimesOfUser step_times(speculating, *model, model_arguments);
   Interview interview(decoding, files, *tokenizer, plain, speculating);
   install_interrupt();

@@ -18,11 +18,11 @@ int run(const Arguments& a) {
   const ModelFiles files = a.model.open();
   const auto tokenizer = required_tokenizer(files);
   const ChatFormat format = a.decoding.format(files);
-  const auto table = a.decoding.table(*tokenizer);
   const auto model = a.model.load(files, a.decoding.options.max_context);
   const GenerateOptions options = a.decoding.complete(files);
   Workspace workspace(a.model.thread_count());
-  Generator generator(*model, tokenizer.get(), workspace, table.get());
+  const LoadedDrafts drafts = a.decoding.drafts(a.model, files, *tokenizer, *model);
+  Generator generator(*model, tokenizer.get(), workspace, drafts.sources());
   const StepTimesOfUser step_times(generator, *model, a.model);
   const bool terminal = is_terminal(0);
   const Log log = a.model.log();

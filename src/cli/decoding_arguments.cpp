@@ -56,6 +56,8 @@ void DecodingArguments::add_to(CLI::App& app) {
                  "Nodes of every speculation tree, 1 to 64; default: what pays at each step")
       ->check(CLI::Range(int64_t{1}, kMaxTreeNodes));
   app.add_option("--ngram-table", ngram_table, "Table of `espalier ngram` to draft from, beside the text itself");
+  app.add_option("--draft-head", draft_head, "Directory of `espalier draft`: a trained head to draft from, too");
+  app.add_option("--draft-model", draft_model, "A smaller model of the same vocabulary to draft from, too");
   app.add_option("--system", system, "System message; default: the checkpoint's");
   app.add_option("--chat-format", chat_format, "chatml, llama3 or zephyr; default: found by the checkpoint's template")
       ->check(CLI::IsMember(chat_format_names()));
@@ -68,14 +70,23 @@ GenerateOptions DecodingArguments::complete(const ModelFiles& files) const {
   return complete;
 }
 
-std::unique_ptr<NgramTable> DecodingArguments::table(const Tokenizer& tokenizer) const {
-  if (ngram_table.empty()) return nullptr;
-  return std::make_unique<NgramTable>(NgramTable::load(ngram_table, tokenizer));
+LoadedDrafts DecodingArguments::drafts(const ModelArguments& arguments, const ModelFiles& files,
+                                       const Tokenizer& tokenizer, const Model& model) const {
+  LoadedDrafts drafts;
+  if (!ngram_table.empty()) drafts.table = std::make_unique<NgramTable>(NgramTable::load(ngram_table, tokenizer));
+  if (!draft_head.empty()) drafts.head = std::make_unique<DraftHead>(DraftHead::load(draft_head, files, model));
+  if (!draft_model.empty()) {
+    ModelArguments small;
+    small.model = draft_model;
+    small.weights = arguments.weights;
+    small.threads = arguments.threads;
+    drafts.model = small.load(small.open());
+  }
+  return drafts;
 }
 
 ChatFormat DecodingArguments::format(const ModelFiles& files) const {
-  return chat_format.empty() ? chat_format_of_template(files.tokenizer.chat_template)
-                             : chat_format_by_name(chat_format);
+  return chat_format_for(chat_format, files.tokenizer.chat_template);
 }
 
 std::vector<int32_t> DecodingArguments::message_tokens(const Tokenizer& tokenizer, const ChatFormat& format,
@@ -86,12 +97,6 @@ std::vector<int32_t> DecodingArguments::message_tokens(const Tokenizer& tokenize
   if (!system.empty()) messages.push_back({"system", system});
   messages.push_back({"user", message});
   return encode_pieces(tokenizer, render_chat(format, messages));
-}
-
-std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces) {
-  std::vector<Tokenizer::Part> parts;
-  for (const PromptPiece& piece : pieces) parts.push_back({piece.text, piece.trusted});
-  return tokenizer.encode(parts, false);
 }
 
 StepTimesOfUser::StepTimesOfUser(Generator& generator, const Model& model, const ModelArguments& arguments)

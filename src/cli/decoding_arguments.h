@@ -8,21 +8,32 @@
 #include <vector>
 
 #include "cli/verb.h"
+#include "decoding/drafters/draft_head.h"
 #include "decoding/drafters/ngram_table.h"
 #include "decoding/generate.h"
 #include "tokenizers/chat_format.h"
 
 namespace espalier {
 
+// What drafts come from, loaded.
+struct LoadedDrafts {
+  std::unique_ptr<NgramTable> table;
+  std::unique_ptr<DraftHead> head;
+  std::unique_ptr<Model> model;
+
+  DraftSources sources() const { return {table.get(), head.get(), model.get()}; }
+};
+
 struct DecodingArguments {
   GenerateOptions options;
-  std::string speculate = "auto", ngram_table, system, chat_format;
+  std::string speculate = "auto", ngram_table, draft_head, draft_model, system, chat_format;
 
   void add_to(CLI::App& app);
   // `options` complete: speculation mode and the model's end ids.
   GenerateOptions complete(const ModelFiles& files) const;
-  // Null when no table was named.
-  std::unique_ptr<NgramTable> table(const Tokenizer& tokenizer) const;
+  // Those that were named. `model` is the one that is drafted for, run as `arguments` say.
+  LoadedDrafts drafts(const ModelArguments& arguments, const ModelFiles& files, const Tokenizer& tokenizer,
+                      const Model& model) const;
   // The format that --chat-format names, else that of the checkpoint's template. --system replaces its default.
   ChatFormat format(const ModelFiles& files) const;
   // The tokens of a user's message up to the assistant's header: the first of a conversation, which --system opens,
@@ -30,9 +41,6 @@ struct DecodingArguments {
   std::vector<int32_t> message_tokens(const Tokenizer& tokenizer, const ChatFormat& format, const std::string& message,
                                       std::span<const int32_t> past) const;
 };
-
-// The ids of a rendered conversation: special tokens only where the format itself wrote them.
-std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces);
 
 // Begins with the step times that an earlier run measured, and keeps those of this one at its end; where the user's
 // cache folder cannot be written, every run measures anew.

@@ -133,7 +133,6 @@ int run(const Arguments& a) {
         "--beams", "no --temperature, --repeat-penalty, --stop, --logprobs, --state-out beside it", "one of them"));
   }
   const auto tokenizer = required_tokenizer(files);
-  const auto table = a.decoding.table(*tokenizer);
   StateBinding binding;
   if (!a.state_in.empty() || !a.state_out.empty()) {
     binding = state_binding(files, a.model.adapter, a.model.weights);
@@ -155,7 +154,8 @@ int run(const Arguments& a) {
   }
   warn_of_positions(a, *model, request);
 
-  Generator generator(*model, tokenizer.get(), workspace, table.get());
+  const LoadedDrafts drafts = a.decoding.drafts(a.model, files, *tokenizer, *model);
+  Generator generator(*model, tokenizer.get(), workspace, drafts.sources());
   const StepTimesOfUser step_times(generator, *model, a.model);
   install_interrupt();
   const GenerateResult result = generator.generate(request, &interrupted());

@@ -2,9 +2,7 @@
 #include <filesystem>
 #include <iostream>
 #include <nlohmann/json.hpp>
-#include <sstream>
 
-#include "cli/decoding_arguments.h"
 #include "cli/verbs.h"
 #include "core/error.h"
 #include "core/progress.h"
@@ -20,35 +18,23 @@ struct Arguments {
   bool plain = false, json = false;
 };
 
-std::vector<std::vector<int32_t>> read_prompts(const Arguments& a, const ModelFiles& files,
-                                               const Tokenizer& tokenizer) {
-  DecodingArguments decoding;
-  decoding.chat_format = a.chat_format;
-  std::istringstream lines(read_input(a.prompts));
-  std::vector<std::vector<int32_t>> prompts;
-  for (std::string line; std::getline(lines, line);) {
-    if (line.empty()) continue;
-    const ChatMessage message{"user", line};
-    prompts.push_back(a.plain ? tokenizer.encode(line)
-                              : encode_pieces(tokenizer, render_chat(decoding.format(files), {&message, 1})));
-  }
-  return prompts;
-}
-
 int run(const Arguments& a) {
   const ModelFiles files = a.model.open();
   const auto tokenizer = required_tokenizer(files);
-  const auto prompts = read_prompts(a, files, *tokenizer);
+  const std::string lines = read_input(a.prompts);
+  ChatFormat format;
+  if (!a.plain) format = chat_format_for(a.chat_format, files.tokenizer.chat_template);
+  const auto prompts = read_prompts(lines, *tokenizer, a.plain ? nullptr : &format);
   const auto model = a.model.load(files);
   Workspace workspace(a.model.thread_count());
   NgramBuildOptions options = a.options;
-  options.end_ids = files.tokenizer.end_ids;
-  options.progress = progress_function("ngram");
-  options.cancelled = &interrupted();
+  options.texts.end_ids = files.tokenizer.end_ids;
+  options.texts.progress = progress_function("ngram");
+  options.texts.cancelled = &interrupted();
   install_interrupt();
   const auto start = std::chrono::steady_clock::now();
   const NgramTable table = build_ngram_table(*model, *tokenizer, workspace, prompts, options);
-  options.progress = nullptr;
+  options.texts.progress = nullptr;
   table.save(a.out);
   const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   const nlohmann::json contexts = {table.contexts(1), table.contexts(2), table.contexts(3)};
@@ -73,22 +59,26 @@ std::function<int()> add_ngram(CLI::App& app) {
       "Ctrl-C ends early: the table of what is there is written, exit code 130.\n\n"
       "  espalier ngram MODEL --prompts prompts.txt --tokens 20000 --out smollm2.ngram");
   a->model.add_to(app);
-  app.add_option("--prompts", a->prompts, "A file with a user's message on each line; - is stdin")->required();
+  app.add_option("--prompts", a->prompts,
+                 "A file with a user's message on each line, as it stands or as a JSON string; - is stdin")
+      ->required();
   app.add_option("--out", a->out, "The table")->required();
   app.add_flag("--plain", a->plain, "Lines are prompts as they stand, without the chat format");
   app.add_option("--chat-format", a->chat_format, "Default: found by the checkpoint's template")
       ->check(CLI::IsMember(chat_format_names()));
-  app.add_option("--tokens", a->options.tokens, "Tokens to write in all")
+  app.add_option("--tokens", a->options.texts.tokens, "Tokens to write in all")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--tokens-per-prompt", a->options.tokens_per_prompt, "At most, each time")
+  app.add_option("--tokens-per-prompt", a->options.texts.tokens_per_prompt, "At most, each time")
       ->check(CLI::PositiveNumber)
       ->capture_default_str();
-  app.add_option("--batch", a->options.batch, "Prompts at a time")->check(CLI::Range(1, 1024))->capture_default_str();
-  app.add_option("--temperature", a->options.temperature, "Of the second and later replies to a prompt")
+  app.add_option("--batch", a->options.texts.batch, "Prompts at a time")
+      ->check(CLI::Range(1, 1024))
+      ->capture_default_str();
+  app.add_option("--temperature", a->options.texts.temperature, "Of the second and later replies to a prompt")
       ->check(number_in(0.0, 100.0))
       ->capture_default_str();
-  app.add_option("--seed", a->options.seed, "Same seed, same table")
+  app.add_option("--seed", a->options.texts.seed, "Same seed, same table")
       ->check(CLI::NonNegativeNumber)
       ->capture_default_str();
   app.add_option("--max-bytes", a->options.max_bytes, "Of the file")->check(CLI::PositiveNumber)->capture_default_str();

@@ -14,7 +14,8 @@ const std::vector<Verb>& verbs() {
       {"bench", "Speed of prefill, decoding and tree verification", add_bench},
       {"save", "Write a model as a Hugging Face directory, adapter included", add_save},
       {"ngram", "Make an n-gram table to draft from", add_ngram},
-      {"linearize", "Turn a softmax model into a linear-attention model", add_linearize},
+      {"linearize", "Turn a softmax model into a linear-attention model", add_training_verb},
+      {"draft", "Train a draft head on a model's own texts", add_training_verb},
   };
   return all;
 }

@@ -15,6 +15,6 @@ std::function<int()> add_evaluate(CLI::App& app);
 std::function<int()> add_bench(CLI::App& app);
 std::function<int()> add_save(CLI::App& app);
 std::function<int()> add_ngram(CLI::App& app);
-std::function<int()> add_linearize(CLI::App& app);
+std::function<int()> add_training_verb(CLI::App& app);
 
 }  // namespace espalier

@@ -4,7 +4,9 @@
 #include <string>
 
 #include "core/error.h"
+#include "decoding/drafters/draft_head.h"
 #include "decoding/drafters/lookup.h"
+#include "decoding/drafters/model_drafter.h"
 #include "decoding/drafters/ngram_table.h"
 #include "decoding/generation.h"
 #include "decoding/plain.h"
@@ -19,18 +21,24 @@ double ms_since(Clock::time_point start) {
   return std::chrono::duration<double, std::milli>(Clock::now() - start).count();
 }
 
-std::vector<std::unique_ptr<Drafter>> make_drafters(const SpeculationOptions& options, const NgramTable* table) {
+std::vector<std::unique_ptr<Drafter>> make_drafters(const SpeculationOptions& options, const DraftSources& sources,
+                                                    Workspace& workspace) {
   if (options.make_drafters) return options.make_drafters();
   std::vector<std::unique_ptr<Drafter>> drafters;
   drafters.push_back(std::make_unique<LookupDrafter>());
-  if (table) drafters.push_back(std::make_unique<NgramDrafter>(*table));
+  if (sources.table) drafters.push_back(std::make_unique<NgramDrafter>(*sources.table));
+  if (options.mode == SpeculationMode::kNgram) return drafters;
+  if (sources.head) drafters.push_back(std::make_unique<HeadDrafter>(*sources.head, workspace));
+  if (sources.model) drafters.push_back(std::make_unique<ModelDrafter>(*sources.model, workspace.pool.size()));
   return drafters;
 }
 
-std::unique_ptr<Strategy> make_strategy(const SpeculationOptions& options, const NgramTable* table,
-                                        const StepCost& cost, AcceptanceRates& rates, int64_t vocab_size) {
+std::unique_ptr<Strategy> make_strategy(const SpeculationOptions& options, const DraftSources& sources,
+                                        Workspace& workspace, const StepCost& cost, AcceptanceRates& rates,
+                                        int64_t vocab_size) {
   if (options.mode == SpeculationMode::kOff) return std::make_unique<PlainStrategy>();
-  return std::make_unique<SpeculativeStrategy>(options, make_drafters(options, table), cost, rates, vocab_size);
+  return std::make_unique<SpeculativeStrategy>(options, make_drafters(options, sources, workspace), cost, rates,
+                                               vocab_size);
 }
 
 }  // namespace
@@ -47,8 +55,10 @@ std::string_view finish_reason_name(FinishReason reason) {
   return "";
 }
 
-Generator::Generator(const Model& model, const Tokenizer* tokenizer, Workspace& workspace, const NgramTable* table)
-    : model_(model), tokenizer_(tokenizer), workspace_(workspace), table_(table) {
+Generator::Generator(const Model& model, const Tokenizer* tokenizer, Workspace& workspace, const DraftSources& drafts)
+    : model_(model), tokenizer_(tokenizer), workspace_(workspace), drafts_(drafts) {
+  const NgramTable* table = drafts.table;
+  if (drafts.model) check_draft_model(*drafts.model, model);
   if (table && table->vocab_size() > model.config().vocab_size) {
     throw InvalidArgument(error_text("n-gram table", "at most " + std::to_string(model.config().vocab_size) + " tokens",
                                      std::to_string(table->vocab_size())));
@@ -65,7 +75,7 @@ std::vector<GenerateResult> Generator::generate_batch(std::span<const GenerateRe
   for (const GenerateRequest& request : requests) {
     generations.push_back(std::make_unique<Generation>(
         model_, tokenizer_, request,
-        make_strategy(request.options.speculation, table_, cost_, rates_, model_.config().vocab_size)));
+        make_strategy(request.options.speculation, drafts_, workspace_, cost_, rates_, model_.config().vocab_size)));
   }
   StepOutput output;
   while (true) {

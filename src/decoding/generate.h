@@ -24,7 +24,15 @@
 
 namespace espalier {
 
+class DraftHead;
 class NgramTable;
+
+// What drafts may come from beside the text itself; null: not at hand.
+struct DraftSources {
+  const NgramTable* table = nullptr;
+  const DraftHead* head = nullptr;
+  const Model* model = nullptr;  // a smaller one, of the same vocabulary
+};
 
 struct GenerateOptions {
   int64_t max_tokens = 128;
@@ -80,11 +88,11 @@ struct GenerateResult {
 };
 
 // Runs requests on one model. Keeps what it learns about step times and acceptance for later requests. Not
-// thread-safe; model, tokenizer, workspace and table must outlive it.
+// thread-safe; model, tokenizer, workspace and what drafts come from must outlive it.
 class Generator {
  public:
-  // `tokenizer` may be null: then texts are empty and stop strings refused. `table` may be null.
-  Generator(const Model& model, const Tokenizer* tokenizer, Workspace& workspace, const NgramTable* table = nullptr);
+  // `tokenizer` may be null: then texts are empty and stop strings refused.
+  Generator(const Model& model, const Tokenizer* tokenizer, Workspace& workspace, const DraftSources& drafts = {});
 
   // Throws InvalidArgument for an empty or too long prompt, or an option out of range. `cancelled` (may be null) is
   // looked at before each step.
@@ -101,7 +109,7 @@ class Generator {
   const Model& model_;
   const Tokenizer* tokenizer_;
   Workspace& workspace_;
-  const NgramTable* table_;
+  DraftSources drafts_;
   StepCost cost_;
   AcceptanceRates rates_;
 };

@@ -88,6 +88,7 @@ void Generation::take_prompt(const StepOutput& output, size_t index) {
   if (!decoding()) return;
   if (max_tokens_ == 0) return finish(FinishReason::kLength);
   emit(output.logits(index, rows - 1));
+  strategy_->see(output.hidden(index, rows - 1));
 }
 
 void Generation::take_tree(const StepOutput& output, size_t index) {
@@ -100,6 +101,7 @@ void Generation::take_tree(const StepOutput& output, size_t index) {
     if (node >= 0) ++result_.stats.accepted;
     if (finished_) break;
   }
+  strategy_->see(output.hidden(index, path.back()));
   model_.commit(result_.state, output.pending[index], path);
   strategy_->learn(tree_, path, chosen);
   ++result_.stats.steps;

@@ -14,7 +14,7 @@ namespace espalier {
 enum class SpeculationMode {
   kOff,
   kNgram,  // prompt look-up, and the static n-gram table when there is one
-  kAuto,   // every drafter that is at hand; today the same as kNgram
+  kAuto,   // these, a trained head and a small model, as far as they are at hand
 };
 
 // "off", "ngram", "auto"; throws InvalidArgument listing the names.

@@ -39,6 +39,10 @@ void SpeculativeStrategy::observe(int32_t token) {
   for (const auto& drafter : drafters_) drafter->observe(token);
 }
 
+void SpeculativeStrategy::see(const float* hidden) {
+  for (const auto& drafter : drafters_) drafter->see(hidden);
+}
+
 void SpeculativeStrategy::plan(int32_t root, const PlanLimits& limits, DraftTree& tree) {
   const int64_t nodes = tree_nodes_ > 0 ? tree_nodes_ : kMaxSizedNodes;
   grow_tree(drafters_, rates_, {.root = root, .nodes = nodes, .max_depth = std::min(draft_depth_, limits.max_depth)},

@@ -19,6 +19,7 @@ class SpeculativeStrategy : public Strategy {
                       const StepCost& cost, AcceptanceRates& rates, int64_t vocab_size);
 
   void observe(int32_t token) override;
+  void see(const float* hidden) override;
   void plan(int32_t root, const PlanLimits& limits, DraftTree& tree) override;
   void learn(const DraftTree& tree, std::span<const int32_t> path, std::span<const int32_t> chosen) override;
 

@@ -20,6 +20,8 @@ class Strategy {
 
   // Every token of the text in order: prompt, then output.
   virtual void observe(int32_t token) = 0;
+  // The model's last hidden state [d] of the row that the newest token was drawn from.
+  virtual void see(const float* /*hidden*/) {}
   // Fills `tree`; its root is the last observed token.
   virtual void plan(int32_t root, const PlanLimits& limits, DraftTree& tree) = 0;
   // The model came along `path` (node indices, root first), choosing chosen[i] after path[i].

@@ -90,12 +90,11 @@ bool family_gives(const typename Family::template Weights<Context>& weights, Out
   }
 }
 
-// What is asked for of the wanted rows; the model must have it.
+// What is asked for of forward_hidden()'s rows; the model must have it.
 template <class Family, class Context>
-typename Context::Tensor forward(Context& context, const ModelConfig& config,
-                                 const typename Family::template Weights<Context>& weights,
-                                 const typename Context::Tokens& tokens, Output what) {
-  const auto hidden = forward_hidden<Family>(context, config, weights, tokens);
+typename Context::Tensor output_of(Context& context, const ModelConfig& config,
+                                   const typename Family::template Weights<Context>& weights,
+                                   const typename Context::Tensor& hidden, Output what) {
   if (what == Output::kHidden) return hidden;
   if constexpr (requires { Family::output(context, config, weights, hidden, what); }) {
     return Family::output(context, config, weights, hidden, what);

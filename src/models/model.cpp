@@ -23,6 +23,10 @@ const float* StepOutput::logits(size_t segment, int64_t row) const {
   return rows[static_cast<size_t>(first_row[segment] + row)];
 }
 
+const float* StepOutput::hidden(size_t segment, int64_t row) const {
+  return hidden_rows[static_cast<size_t>(first_row[segment] + row)];
+}
+
 void Model::step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const {
   if (!gives(what)) {
     static constexpr const char* kParts[] = {"a head for words", "hidden states", "a pooler", "a classification head"};

@@ -62,10 +62,13 @@ struct StepOutput {
   // What was asked for of (segment, row), [width]: logits [V], or another Output. Valid until the next step with the
   // same workspace. Null if not asked for.
   const float* logits(size_t segment, int64_t row) const;
+  // The state after the final norm [d] that an output was made of; for the same rows.
+  const float* hidden(size_t segment, int64_t row) const;
 
   int64_t width = 0;
   std::vector<Pending> pending;    // one per segment
   std::vector<const float*> rows;  // all rows, null where not asked for
+  std::vector<const float*> hidden_rows;
   std::vector<int64_t> first_row;  // per segment
 };
 
@@ -97,6 +100,9 @@ class Model {
   // Rows that layers look back on beside their attention, by layer.
   virtual const std::vector<TailShape>& tails() const = 0;
   virtual bool gives(Output what) const = 0;
+  // A token's stored rows of the table that embeds and of the one that makes logits, [d] each. Throws NotSupported for
+  // a model whose logits are no product of its hidden states.
+  virtual void token_rows(int32_t token, float* embedding, float* head) const = 0;
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t parameters() const = 0;
   // Tensors that own_weights asked for, but which run as `weights`.

@@ -7,6 +7,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/error.h"
 #include "models/forward.h"
 #include "models/model.h"
 #include "models/step_context.h"
@@ -35,6 +36,14 @@ class StepModel : public Model {
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
   const std::vector<TailShape>& tails() const override { return tails_; }
   bool gives(Output what) const override { return family_gives<Family, StepContext>(weights_, what); }
+  void token_rows(int32_t token, float* embedding, float* head) const override {
+    if constexpr (requires { &Family::template output<StepContext>; }) {
+      throw NotSupported(error_text("model", "a decoder", config_.family));
+    } else {
+      weights_.embed.weight.row(token, embedding);
+      head_of<StepContext>(weights_).weight.row(token, head);
+    }
+  }
   int64_t weight_bytes() const override { return weight_bytes_; }
   int64_t parameters() const override { return parameters_; }
   const std::vector<std::string>& converted() const override { return converted_; }
@@ -45,10 +54,13 @@ class StepModel : public Model {
     const FloatEnvironment environment;
     workspace.arena.reset();
     StepContext context(kernels_, workspace, mechanisms_, config_, rows, output.pending);
-    const Rows wanted = forward<Family>(context, config_, weights_, std::span<const int32_t>(rows.tokens), what);
+    const Rows hidden = forward_hidden<Family>(context, config_, weights_, std::span<const int32_t>(rows.tokens));
+    const Rows wanted = output_of<Family>(context, config_, weights_, hidden, what);
     output.width = wanted.columns;
     for (size_t i = 0; i < rows.wanted.size(); ++i) {
-      output.rows[static_cast<size_t>(rows.wanted[i])] = wanted.row(static_cast<int64_t>(i));
+      const auto row = static_cast<size_t>(rows.wanted[i]);
+      output.rows[row] = wanted.row(static_cast<int64_t>(i));
+      output.hidden_rows[row] = hidden.row(static_cast<int64_t>(i));
     }
   }
 

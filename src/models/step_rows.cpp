@@ -100,6 +100,7 @@ StepRows gather_rows(const Model& model, std::span<const Segment> segments, Step
   }
   output.first_row = rows.first_row;
   output.rows.assign(rows.tokens.size(), nullptr);
+  output.hidden_rows.assign(rows.tokens.size(), nullptr);
   return rows;
 }
 

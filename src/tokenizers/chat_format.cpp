@@ -101,4 +101,14 @@ std::vector<PromptPiece> render_chat(const ChatFormat& chat, std::span<const Cha
   return pieces;
 }
 
+ChatFormat chat_format_for(std::string_view name, std::string_view chat_template) {
+  return name.empty() ? chat_format_of_template(chat_template) : chat_format_by_name(name);
+}
+
+std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces) {
+  std::vector<Tokenizer::Part> parts;
+  for (const PromptPiece& piece : pieces) parts.push_back({piece.text, piece.trusted});
+  return tokenizer.encode(parts, false);
+}
+
 }  // namespace espalier

@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "tokenizers/tokenizer.h"
+
 namespace espalier {
 
 struct ChatMessage {
@@ -26,6 +28,8 @@ ChatFormat chat_format_by_name(std::string_view name);
 // By a checkpoint's template text; throws NotSupported (an unknown template is refused, with the advice to
 // name one with --chat-format).
 ChatFormat chat_format_of_template(std::string_view chat_template);
+// By name, or for an empty one by the template.
+ChatFormat chat_format_for(std::string_view name, std::string_view chat_template);
 // The prompt text up to and including the assistant's header; tokenize it with parse_special, add_special as
 // the format wants (bos is part of the text where the format has one). Special-token texts inside a message's
 // content must not become special tokens: pieces alternate between trusted and untrusted text.
@@ -34,5 +38,7 @@ struct PromptPiece {
   bool trusted;  // parse special tokens in this piece
 };
 std::vector<PromptPiece> render_chat(const ChatFormat& format, std::span<const ChatMessage> messages);
+// The ids of a rendered conversation: special tokens only where the format itself wrote them.
+std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces);
 
 }  // namespace espalier

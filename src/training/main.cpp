@@ -1,5 +1,6 @@
 // espalier-train <verb>: the verbs that need libtorch. `espalier` starts it, as git does with its parts.
 #include <cstdio>
+#include <map>
 
 #include "core/error.h"
 #include "training/verbs/verb.h"
@@ -7,6 +8,16 @@
 namespace {
 
 constexpr int kFailed = 1, kUsage = 2;
+
+struct Verb {
+  const char* name;
+  const char* summary;
+  std::function<int()> (*add)(CLI::App& app, const std::string& command);
+};
+constexpr Verb kVerbs[] = {
+    {"linearize", "Turn a softmax model into a linear-attention model", espalier::add_linearize},
+    {"draft", "Train a draft head on a model's own texts", espalier::add_draft},
+};
 
 int fail(int code, std::string text) {
   for (char& c : text) {
@@ -24,18 +35,22 @@ int main(int argc, char** argv) {
   app.get_formatter()->column_width(34);
   std::string command = "espalier";
   for (int i = 1; i < argc; ++i) command += " " + std::string(argv[i]);
-  CLI::App* verb = app.add_subcommand("linearize", "Turn a softmax model into a linear-attention model");
-  verb->get_formatter()->column_width(34);
-  const std::function<int()> action = espalier::add_linearize(*verb, command);
+  std::map<const CLI::App*, std::function<int()>> actions;
+  for (const Verb& verb : kVerbs) {
+    CLI::App* sub = app.add_subcommand(verb.name, verb.summary);
+    sub->get_formatter()->column_width(34);
+    actions[sub] = verb.add(*sub, command);
+  }
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& request) {
     return app.exit(request);
   } catch (const CLI::ParseError& error) {
-    return fail(kUsage, "[usage] " + std::string(error.what()) + "; try espalier linearize --help");
+    return fail(kUsage, "[usage] " + std::string(error.what()) + "; try espalier " +
+                            std::string(argc > 1 ? argv[1] : "") + " --help");
   }
   try {
-    return action();
+    return actions.at(app.get_subcommands().front())();
   } catch (const std::bad_alloc&) {
     return fail(kFailed, "[memory] expected enough of it, got none; try a smaller --context or --batch-tokens");
   } catch (const espalier::Error& error) {

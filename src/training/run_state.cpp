@@ -61,7 +61,7 @@ RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& 
     position.before = place.at("before").get<double>();
     position.teacher = place.at("teacher").get<double>();
     optimizer.steps = place.at("optimizer_steps").get<int64_t>();
-    const bool known = position.stage == "transfer" || position.stage == "distill";
+    const bool known = position.stage == "transfer" || position.stage == "distill" || position.stage == "draft";
     if (!known || position.stage_tokens < 0 || position.rows < 0 || position.tokens < 0 || optimizer.steps < 0) {
       throw CorruptFile(error_text(path.string() + ": position", "a stage and its counters", place.dump()));
     }

@@ -10,7 +10,7 @@
 namespace espalier {
 
 struct RunPosition {
-  std::string stage = "transfer";  // "transfer", "distill"
+  std::string stage = "transfer";  // "transfer", "distill"; "draft"
   int64_t stage_tokens = 0;        // trained in this stage
   int64_t rows = 0;                // taken from the data so far
   int64_t tokens = 0;              // trained in all

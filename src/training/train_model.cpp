@@ -62,7 +62,8 @@ class TrainFamilyModel : public TrainModel {
     return Family::projections(context, config_, layer, weights_.layers[static_cast<size_t>(layer)], x);
   }
   at::Tensor output(TrainContext& context, const at::Tensor& tokens, Output what) const override {
-    return forward<Family>(context, config_, weights_, tokens, what);
+    const at::Tensor hidden = forward_hidden<Family>(context, config_, weights_, tokens);
+    return output_of<Family>(context, config_, weights_, hidden, what);
   }
   bool gives(Output what) const override { return family_gives<Family, TrainContext>(weights_, what); }
   const TrainMatrix& head() const override { return head_of<TrainContext>(weights_); }

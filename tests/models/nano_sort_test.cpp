@@ -103,7 +103,8 @@ TEST(NanoSort, EveryStageIsThatOfTheOriginal) {
     const StepRows rows = gather_rows(*model, {&segment, 1}, output);
     workspace.arena.reset();
     Recorder context(model->kernels(), workspace, model->mechanisms(), model->config(), rows, output.pending);
-    forward<Gpt2>(context, model->config(), weights, std::span<const int32_t>(rows.tokens), Output::kLogits);
+    const Rows hidden = forward_hidden<Gpt2>(context, model->config(), weights, std::span<const int32_t>(rows.tokens));
+    output_of<Gpt2>(context, model->config(), weights, hidden, Output::kLogits);
 
     const auto own = [&](const std::string& name) {
       const Values& all = expected.at(name);

@@ -18,8 +18,8 @@ class AdversarialDrafter : public Drafter {
 
   void reset() override { observed_ = 0; }
   void observe(int32_t) override { ++observed_; }
-  DraftCursor root() const override { return {observed_, 1}; }
-  void children(DraftCursor cursor, std::vector<DraftChild>& out) const override {
+  DraftCursor root() override { return {observed_, 1}; }
+  void children(DraftCursor cursor, double, std::vector<DraftChild>& out) override {
     const bool known = cursor.extra == 1 && cursor.value < static_cast<int64_t>(text_.size());
     const int32_t right = known ? text_[static_cast<size_t>(cursor.value)] : -1;
     const bool tells = known && random_uniform(seed_, 1, static_cast<uint64_t>(cursor.value)) < 0.8;
@@ -30,7 +30,7 @@ class AdversarialDrafter : public Drafter {
     }
     if (tells) out.push_back({right, 0.6f});
   }
-  DraftCursor advance(DraftCursor cursor, int32_t token) const override {
+  DraftCursor advance(DraftCursor cursor, int32_t token) override {
     const bool right = cursor.extra == 1 && cursor.value < static_cast<int64_t>(text_.size()) &&
                        text_[static_cast<size_t>(cursor.value)] == token;
     return {cursor.value + 1, right ? 1 : 0};

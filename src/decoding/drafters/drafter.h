@@ -6,6 +6,8 @@
 // can go on where another had the idea.
 #pragma once
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <vector>
 
@@ -21,7 +23,14 @@ struct DraftChild {
   float score;  // guessed probability of this token after the parent's path, in (0, 1)
 };
 
-// Not thread-safe for observe(); one per sequence.
+// Sorts out[first …] by descending score, and keeps `count` of them at most.
+inline void keep_likeliest(std::vector<DraftChild>& out, size_t first, size_t count) {
+  std::stable_sort(out.begin() + static_cast<std::ptrdiff_t>(first), out.end(),
+                   [](const DraftChild& a, const DraftChild& b) { return a.score > b.score; });
+  if (out.size() > first + count) out.resize(first + count);
+}
+
+// Not thread-safe; one per sequence.
 class Drafter {
  public:
   virtual ~Drafter() = default;
@@ -30,12 +39,15 @@ class Drafter {
   virtual void reset() = 0;
   // Every token of the text in order: prompt, then output, the root of the next tree included.
   virtual void observe(int32_t token) = 0;
-  // Where it stands after the last observed token.
-  virtual DraftCursor root() const = 0;
-  // Appends guesses for the token after the cursor's path; at most a few, no token twice.
-  virtual void children(DraftCursor cursor, std::vector<DraftChild>& out) const = 0;
+  // The model's last hidden state [d], after the final norm, of the row that the newest observed token was drawn from.
+  virtual void see(const float* /*hidden*/) {}
+  // Where it stands after the last observed token. Cursors of before are of no use any more.
+  virtual DraftCursor root() = 0;
+  // Appends guesses for the token after the cursor's path; at most a few, no token twice. `reach` is the estimated
+  // probability that the model comes by: where guessing costs time, a drafter may see that it is not worth it.
+  virtual void children(DraftCursor cursor, double reach, std::vector<DraftChild>& out) = 0;
   // The cursor one token further, whoever proposed that token.
-  virtual DraftCursor advance(DraftCursor cursor, int32_t token) const = 0;
+  virtual DraftCursor advance(DraftCursor cursor, int32_t token) = 0;
 };
 
 }  // namespace espalier

@@ -32,13 +32,13 @@ void LookupDrafter::observe(int32_t token) {
 }
 
 // The cursor: a state, and how many tokens of it match.
-DraftCursor LookupDrafter::root() const {
+DraftCursor LookupDrafter::root() {
   if (automaton_.last() == 0) return {};
   const int32_t state = automaton_.link(automaton_.last());
   return {state, automaton_.length(state)};
 }
 
-void LookupDrafter::children(DraftCursor cursor, std::vector<DraftChild>& out) const {
+void LookupDrafter::children(DraftCursor cursor, double, std::vector<DraftChild>& out) {
   const size_t first = out.size();
   double mass = 1;
   int32_t state = static_cast<int32_t>(cursor.value), length = static_cast<int32_t>(cursor.extra);
@@ -67,12 +67,10 @@ void LookupDrafter::children(DraftCursor cursor, std::vector<DraftChild>& out) c
     state = automaton_.link(state);
     length = automaton_.length(state);
   }
-  const auto begin = out.begin() + static_cast<int64_t>(first);
-  std::stable_sort(begin, out.end(), [](const DraftChild& a, const DraftChild& b) { return a.score > b.score; });
-  if (out.size() > first + kMaxChildren) out.resize(first + kMaxChildren);
+  keep_likeliest(out, first, kMaxChildren);
 }
 
-DraftCursor LookupDrafter::advance(DraftCursor cursor, int32_t token) const {
+DraftCursor LookupDrafter::advance(DraftCursor cursor, int32_t token) {
   int32_t state = static_cast<int32_t>(cursor.value), length = static_cast<int32_t>(cursor.extra);
   int32_t target = automaton_.next(state, token);
   while (target < 0 && state > 0) {

@@ -16,9 +16,9 @@ class LookupDrafter : public Drafter {
  public:
   void reset() override;
   void observe(int32_t token) override;
-  DraftCursor root() const override;
-  void children(DraftCursor cursor, std::vector<DraftChild>& out) const override;
-  DraftCursor advance(DraftCursor cursor, int32_t token) const override;
+  DraftCursor root() override;
+  void children(DraftCursor cursor, double reach, std::vector<DraftChild>& out) override;
+  DraftCursor advance(DraftCursor cursor, int32_t token) override;
 
   static constexpr size_t kRemembered = 32768;
 

@@ -63,7 +63,7 @@ class Grower {
   void propose(int32_t node) {
     const int64_t depth = tree_.depths[static_cast<size_t>(node)] + 1;
     if (depth > options_.max_depth) return;
-    collect(cursors_[static_cast<size_t>(node)]);
+    collect(cursors_[static_cast<size_t>(node)], tree_.expected[static_cast<size_t>(node)]);
     double sum = 0;
     for (Proposal& proposal : proposals_) {
       const int32_t kind = AcceptanceRates::kind(proposal.drafters, proposal.score, depth);
@@ -79,12 +79,12 @@ class Grower {
   }
 
   // proposals_ = the children of all drafters, a token once: its score is 1 - the product of (1 - score).
-  void collect(const Cursors& cursors) {
+  void collect(const Cursors& cursors, double reach) {
     proposals_.clear();
     kinds_.clear();
     for (size_t i = 0; i < drafters_.size(); ++i) {
       children_.clear();
-      drafters_[i]->children(cursors[i], children_);
+      drafters_[i]->children(cursors[i], reach, children_);
       for (const DraftChild& child : children_) {
         const double score = std::clamp(static_cast<double>(child.score), kLeastScore, kGreatestScore);
         const auto same = std::find_if(proposals_.begin(), proposals_.end(),

@@ -236,7 +236,7 @@ NgramTable NgramTable::load(const std::filesystem::path& path, const Tokenizer& 
   return table;
 }
 
-void NgramDrafter::children(DraftCursor cursor, std::vector<DraftChild>& out) const {
+void NgramDrafter::children(DraftCursor cursor, double, std::vector<DraftChild>& out) {
   const size_t first = out.size();
   const uint64_t context = static_cast<uint64_t>(cursor.value);
   float mass = 1;

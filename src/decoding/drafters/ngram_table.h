@@ -99,9 +99,9 @@ class NgramDrafter : public Drafter {
 
   void reset() override { context_ = 0; }
   void observe(int32_t token) override { context_ = NgramTable::extended(context_, token); }
-  DraftCursor root() const override { return {static_cast<int64_t>(context_), 0}; }
-  void children(DraftCursor cursor, std::vector<DraftChild>& out) const override;
-  DraftCursor advance(DraftCursor cursor, int32_t token) const override {
+  DraftCursor root() override { return {static_cast<int64_t>(context_), 0}; }
+  void children(DraftCursor cursor, double reach, std::vector<DraftChild>& out) override;
+  DraftCursor advance(DraftCursor cursor, int32_t token) override {
     return {static_cast<int64_t>(NgramTable::extended(static_cast<uint64_t>(cursor.value), token)), 0};
   }
 

@@ -26,8 +26,12 @@ void install_interrupt() {
   std::signal(SIGINT, on_interrupt);
 }
 
+int training_threads(int threads) {
+  return threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency());
+}
+
 void set_up_training(int threads) {
-  at::set_num_threads(threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency()));
+  at::set_num_threads(training_threads(threads));
   // Large tensors come and go in every step: keep their memory instead of asking the kernel again. 32 MiB is the
   // greatest threshold that glibc takes.
   mallopt(M_MMAP_THRESHOLD, 32 << 20);

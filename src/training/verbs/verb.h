@@ -11,6 +11,7 @@ namespace espalier {
 // Add options to `app` and return the action; what it returns is the exit code. `command` is the line that adapters
 // record.
 std::function<int()> add_linearize(CLI::App& app, const std::string& command);
+std::function<int()> add_draft(CLI::App& app, const std::string& command);
 
 // Set by Ctrl-C once install_interrupt() was called; a second one ends the program at once.
 const std::atomic<bool>& interrupted();
@@ -18,5 +19,6 @@ void install_interrupt();
 
 // Threads and memory for training; 0 threads: as many as there are processors.
 void set_up_training(int threads);
+int training_threads(int threads);
 
 }  // namespace espalier

@@ -28,7 +28,7 @@ namespace {
 
 }  // namespace
 
-std::function<int()> add_linearize(CLI::App& app) {
+std::function<int()> add_training_verb(CLI::App& app) {
   app.set_help_flag();
   app.prefix_command();
   return [&app]() -> int { run_train(app.get_name(), app.remaining()); };
