@@ -108,7 +108,7 @@ void tile_f32(const GemmTile& tile, int64_t panel) {
   V16 acc[kPanels][kRows];
   load_tile(tile, panel, acc);
   for (int64_t k = 0; k < tile.depth; ++k) {
-    __builtin_prefetch(next, 0, 2);
+    __builtin_prefetch(next, 0, 3);
     next += tile.prefetch_step;
     add_input(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
   }
@@ -123,7 +123,7 @@ void tile_bf16(const GemmTile& tile, int64_t panel) {
   V16 acc[kPanels][kRows];
   load_tile(tile, panel, acc);
   for (int64_t k = 0; k < tile.depth; k += 2) {
-    __builtin_prefetch(next, 0, 2);
+    __builtin_prefetch(next, 0, 3);
     next += tile.prefetch_step;
     add_pair(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
   }

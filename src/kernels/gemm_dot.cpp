@@ -72,7 +72,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
     __m512bh weights[kPanels];
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      _mm_prefetch(next + p * panel_ahead, _MM_HINT_T1);
+      _mm_prefetch(next + p * panel_ahead, _MM_HINT_T0);
       weights[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + p * tile.panel_stride));
     }
 #pragma GCC unroll 16

@@ -114,7 +114,7 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       for (int64_t line = 0; line < kBlockBytes / 64; ++line) {
-        _mm_prefetch(next + p * panel_ahead + line * tile.prefetch_step, _MM_HINT_T1);
+        _mm_prefetch(next + p * panel_ahead + line * tile.prefetch_step, _MM_HINT_T0);
       }
     }
     next += kBlockBytes / 64 * tile.prefetch_step;
