@@ -1,4 +1,6 @@
-"""Texts that tokenizers are compared on."""
+"""Texts that tokenizers are compared on. ESPALIER_CORPUS names a folder of more: the first million characters of each file."""
+import os
+import pathlib
 import random
 
 from conftest import DATA
@@ -13,6 +15,10 @@ def texts(count=3000, without=frozenset()):
     """Lines of prose, edge cases, and lines drawn from all blocks with a fixed seed; no line holds a line break."""
     for path in sorted(DATA.glob("*.txt")):
         yield from path.read_text(encoding="utf-8").splitlines()
+    if "ESPALIER_CORPUS" in os.environ:
+        for path in sorted(pathlib.Path(os.environ["ESPALIER_CORPUS"]).iterdir()):
+            for line in path.read_text(encoding="utf-8")[:1_000_000].splitlines():
+                yield "".join(c for c in line if ord(c) not in without)
     yield from ["", " ", "  two  spaces ", "a" * 101, "a" * 100, "don't! I'm 3.5% sure…", "ÀÉÎ", "naïve café", "İstanbul"]
     draw = random.Random(5)
     for _ in range(count):

@@ -6,7 +6,8 @@ import struct
 
 import pytest
 import torch
-from conftest import DATA, error_line, run_json
+from conftest import DATA, error_line, run, run_json
+from scripts_of_the_world import texts as many_texts
 from tiny_models import PRE_TOKENIZERS, copy_of, header_of, save_model, train_tokenizer, write_tensors
 from tokenizers import Tokenizer
 from transformers import LlamaForCausalLM
@@ -40,6 +41,15 @@ def test_token_ids_are_those_of_the_tokenizers_library(kind, tmp_path):
         assert row["tokens"] == tokenizer.encode(text).ids
         [back] = run_json("tokenize", tmp_path, "--decode", "--special", stdin=json.dumps(row["tokens"]) + "\n")
         assert back["text"] == text
+
+
+@pytest.mark.parametrize("kind", PRE_TOKENIZERS)
+def test_byte_level_tokens_of_many_scripts(kind, tmp_path):
+    tokenizer = train_tokenizer(kind, tmp_path)
+    save_model(tmp_path)
+    lines = list(many_texts())
+    got = run("tokenize", tmp_path, stdin="\n".join(lines) + "\n").stdout.split("\n")[:-1]
+    assert [json.loads(line)["tokens"] for line in got] == [encoding.ids for encoding in tokenizer.encode_batch(lines)]
 
 
 @pytest.mark.parametrize(
