@@ -11,11 +11,13 @@ measure alike: a prefill of 512 up to the last row's logits, greedy decoding of 
 behind it with the logits of all. CTranslate2 cannot step over several tokens behind others, so that row is left out.
 
 A peer whose packages are missing is left out with a note. Refuses a llama.cpp that was built without what the CPU has.
+Says so when other processes took part of the CPU: peers whose threads spin at barriers lose far more by that.
 """
 import argparse
 import importlib
 import json
 import logging
+import os
 import pathlib
 import statistics
 import subprocess
@@ -28,6 +30,7 @@ from peer_llama_cpp import DECODE, ESPALIER, PREFILL
 
 STEP = 8
 REPEATS = 3  # within a process of PyTorch or CTranslate2, after one that warms up
+BUSY = 0.05  # share of the CPU in other processes from which on the ratios are doubted
 # Peer -> its weights and espalier's beside them.
 KINDS = {
     "llama.cpp": peer_llama_cpp.OURS,
@@ -172,8 +175,16 @@ def run_peer(peer, model, weights, threads):
     return peer_llama_cpp.run_measured(list(map(str, command)))
 
 
+def seconds_of_others():
+    """CPU seconds of all that is not this process or one that it has waited for, stolen ones included."""
+    with open("/proc/stat", encoding="ascii") as stat:
+        user, nice, system, _, _, interrupts, soft_interrupts, stolen = map(int, stat.readline().split()[1:9])
+    busy = user + nice + system + interrupts + soft_interrupts + stolen
+    return busy / os.sysconf("SC_CLK_TCK") - sum(os.times()[:4])
+
+
 def take_turns(peer, weights, options, directory):
-    """The figures of every round, [(espalier's, the peer's)]."""
+    """The figures of every round, [(espalier's, the peer's)], and the share of the CPU that others took meanwhile."""
     name, our_weights = f"{peer} {weights}", KINDS[peer][weights]
     with tempfile.TemporaryDirectory(dir=directory.parent) as folder:
         print(f"{name}: making its files", file=sys.stderr)
@@ -182,16 +193,19 @@ def take_turns(peer, weights, options, directory):
             "espalier": lambda: peer_llama_cpp.bench_espalier(ours, our_weights, options.threads),
             "peer": lambda: run_peer(peer, theirs, weights, options.threads),
         }
-        rounds = []
+        rounds, start, others = [], time.perf_counter(), seconds_of_others()
         for i in range(options.rounds):
             # Who goes first changes, so that a drift of the machine favours none.
             found = {who: runs[who]() for who in (runs if i % 2 == 0 else reversed(runs))}
             rounds.append((found["espalier"], found["peer"]))
             print(f"{name}: round {i + 1} of {options.rounds}", file=sys.stderr)
-    return rounds
+        share = (seconds_of_others() - others) / (time.perf_counter() - start) / os.cpu_count()
+    if share > BUSY:
+        print(f"note: [{name}] other processes took {100 * share:.0f} % of the CPU; do not trust its ratios", file=sys.stderr)
+    return rounds, share
 
 
-def table_rows(peer, weights, rounds):
+def table_rows(peer, weights, rounds, others):
     rows = []
     for measure, (figure, more_is_better) in MEASURES.items():
         pairs = [(figure(ours), figure(theirs)) for ours, theirs in rounds]
@@ -203,6 +217,7 @@ def table_rows(peer, weights, rounds):
             "peer": peer, "weights": weights, "espalier_weights": KINDS[peer][weights], "measure": measure,
             "espalier": ours, "theirs": theirs,
             "ratio": statistics.median(ratios), "ratio_min": min(ratios), "ratio_max": max(ratios), "rounds": pairs,
+            "cpu_share_of_others": others,
         })  # fmt: skip
     return rows
 
@@ -225,11 +240,11 @@ def compare(options):
         for peer in builds:
             for weights in KINDS[peer]:
                 try:
-                    rounds = take_turns(peer, weights, options, pathlib.Path(folder) / "model")
+                    rounds, others = take_turns(peer, weights, options, pathlib.Path(folder) / "model")
                 except subprocess.CalledProcessError as error:
                     last = ((error.stderr or "").strip().splitlines() or [str(error)])[-1]
                     sys.exit(last if last.startswith("error:") else f"error: [{peer}] expected figures, got {last}")
-                for row in table_rows(peer, weights, rounds):
+                for row in table_rows(peer, weights, rounds, others):
                     rows.append(row)
                     print_row(row)
     return {"threads": options.threads, "rounds": options.rounds, "builds": builds, "rows": rows}

@@ -58,6 +58,9 @@ int run(const Arguments& a) {
     questions.json = a.json;
     return answer_questions(questions, a.model, a.decoding);
   }
+  if (!a.decoding.draft_head.empty() || !a.decoding.draft_model.empty() || !a.decoding.ngram_table.empty()) {
+    throw UsageError(error_text("bench", "--prompts beside what drafts come from", "none"));
+  }
   const ModelFiles files = a.model.open();
   const auto model = a.model.load(files, a.options.prefill_tokens + a.options.decode_tokens);
   const int threads = a.model.thread_count();

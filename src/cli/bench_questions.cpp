@@ -78,7 +78,7 @@ int64_t steps(const Answer& answer) {
 // Output tokens after each turn's first, which the prompt's step gives.
 int64_t decoded(const Answer& answer) {
   int64_t count = 0;
-  for (const GenerateResult& turn : answer) count += static_cast<int64_t>(turn.tokens.size()) - 1;
+  for (const GenerateResult& turn : answer) count += std::max<int64_t>(0, std::ssize(turn.tokens) - 1);
   return count;
 }
 
@@ -182,6 +182,13 @@ void write_answers(const std::filesystem::path& folder, const std::vector<Answer
   write_file(folder / (mode + ".jsonl"), speculated);
 }
 
+// "smollm2" of "models/smollm2.gguf" and of "models/smollm2/".
+std::string model_name(const std::string& path) {
+  std::string name = (std::filesystem::path(path) / "").parent_path().filename().string();
+  if (name.ends_with(".gguf")) name.resize(name.size() - 5);
+  return name;
+}
+
 class Interview {
  public:
   Interview(const DecodingArguments& decoding, const ModelFiles& files, const Tokenizer& tokenizer, Generator& plain,
@@ -216,6 +223,7 @@ class Interview {
       if (!speculate) request.options.speculation.mode = SpeculationMode::kOff;
       answer.push_back((speculate ? speculating_ : plain_).generate(request, &interrupted()));
       conversation = state_after(request, answer.back());
+      answer.back().state = {};  // states of many questions would fill the memory
     }
     return answer;
   }
@@ -232,6 +240,7 @@ class Interview {
 
 int answer_questions(const QuestionsArguments& arguments, const ModelArguments& model_arguments,
                      const DecodingArguments& decoding) {
+  if (decoding.speculate == "off") throw UsageError(error_text("--speculate", "ngram or auto beside --prompts", "off"));
   const std::vector<Question> questions = read_questions(arguments.prompts);
   const ModelFiles files = model_arguments.open();
   const auto tokenizer = required_tokenizer(files);
@@ -248,9 +257,13 @@ int answer_questions(const QuestionsArguments& arguments, const ModelArguments& 
   {
     const auto progress = progress_function("questions");
     for (const Question& question : questions) {
-      Answered both = interview.ask(question, answered.size());
-      if (interrupted()) break;
-      answered.push_back(std::move(both));
+      try {
+        Answered both = interview.ask(question, answered.size());
+        if (interrupted()) break;
+        answered.push_back(std::move(both));
+      } catch (const InvalidArgument& error) {  // too long, for one: the others are not lost
+        model_arguments.log().warning("question " + std::to_string(question.id) + " left out: " + error.what());
+      }
       progress(static_cast<int64_t>(answered.size()), static_cast<int64_t>(questions.size()));
     }
   }
@@ -260,8 +273,7 @@ int answer_questions(const QuestionsArguments& arguments, const ModelArguments& 
   for (const auto& [kind, of_kind] : kinds) summaries[kind] = summarize(of_kind);
   print(summaries, decoding, arguments.json);
   if (!arguments.answers.empty()) {
-    const std::string name = std::filesystem::path(model_arguments.model).stem().string();
-    write_answers(arguments.answers, answered, name, decoding.speculate);
+    write_answers(arguments.answers, answered, model_name(model_arguments.model), decoding.speculate);
   }
   return interrupted() ? kExitInterrupted : kExitOk;
 }

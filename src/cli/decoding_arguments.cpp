@@ -49,7 +49,9 @@ void DecodingArguments::add_to(CLI::App& app) {
       ->expected(1)
       ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_flag("--ignore-eos", options.ignore_eos, "Go on after the end-of-text token");
-  app.add_option("--speculate", speculate, "off, ngram or auto: the text is the same, only the speed differs")
+  app.add_option("--speculate", speculate,
+                 "Drafts from nowhere (off), from the text and --ngram-table (ngram), or also from --draft-head and "
+                 "--draft-model (auto): the text is the same, only the speed differs")
       ->check(CLI::IsMember({"off", "ngram", "auto"}))
       ->capture_default_str();
   app.add_option("--tree-nodes", options.speculation.tree_nodes,
@@ -72,6 +74,10 @@ GenerateOptions DecodingArguments::complete(const ModelFiles& files) const {
 
 LoadedDrafts DecodingArguments::drafts(const ModelArguments& arguments, const ModelFiles& files,
                                        const Tokenizer& tokenizer, const Model& model) const {
+  const bool trained = !draft_head.empty() || !draft_model.empty();
+  if (trained && speculate != "auto") {
+    throw UsageError(error_text("--speculate", "auto beside --draft-head and --draft-model", speculate));
+  }
   LoadedDrafts drafts;
   if (!ngram_table.empty()) drafts.table = std::make_unique<NgramTable>(NgramTable::load(ngram_table, tokenizer));
   if (!draft_head.empty()) drafts.head = std::make_unique<DraftHead>(DraftHead::load(draft_head, files, model));

@@ -58,6 +58,7 @@ std::string_view finish_reason_name(FinishReason reason) {
 Generator::Generator(const Model& model, const Tokenizer* tokenizer, Workspace& workspace, const DraftSources& drafts)
     : model_(model), tokenizer_(tokenizer), workspace_(workspace), drafts_(drafts) {
   const NgramTable* table = drafts.table;
+  ESPALIER_CHECK(!drafts.head || &drafts.head->model() == &model);
   if (drafts.model) check_draft_model(*drafts.model, model);
   if (table && table->vocab_size() > model.config().vocab_size) {
     throw InvalidArgument(error_text("n-gram table", "at most " + std::to_string(model.config().vocab_size) + " tokens",
@@ -95,8 +96,9 @@ std::vector<GenerateResult> Generator::generate_batch(std::span<const GenerateRe
       segments.push_back(generation->plan(static_cast<int64_t>(active.size())));
       rows += static_cast<int64_t>(segments.back().tokens.size());
     }
+    const auto step_start = Clock::now();
     model_.step(segments, workspace_, output);
-    if (decoding) cost_.observe(rows, ms_since(start));
+    if (decoding) cost_.observe(rows, ms_since(step_start));
     for (size_t i = 0; i < active.size(); ++i) active[i]->take(output, i);
     for (Generation* generation : active) generation->spend(ms_since(start));
   }

@@ -88,7 +88,7 @@ void Generation::take_prompt(const StepOutput& output, size_t index) {
   if (!decoding()) return;
   if (max_tokens_ == 0) return finish(FinishReason::kLength);
   emit(output.logits(index, rows - 1));
-  strategy_->see(output.hidden(index, rows - 1));
+  if (const float* hidden = output.hidden(index, rows - 1)) strategy_->see(hidden);
 }
 
 void Generation::take_tree(const StepOutput& output, size_t index) {
@@ -101,7 +101,7 @@ void Generation::take_tree(const StepOutput& output, size_t index) {
     if (node >= 0) ++result_.stats.accepted;
     if (finished_) break;
   }
-  strategy_->see(output.hidden(index, path.back()));
+  if (const float* hidden = output.hidden(index, path.back())) strategy_->see(hidden);
   model_.commit(result_.state, output.pending[index], path);
   strategy_->learn(tree_, path, chosen);
   ++result_.stats.steps;

@@ -12,6 +12,8 @@ namespace {
 constexpr int64_t kMaxSizedNodes = 32;
 // While trees do not pay, a small one now and then shows whether that has changed.
 constexpr int64_t kStepsBetweenProbes = 32, kProbeNodes = 4;
+// Steps of one node after which drafters whose guesses take time are asked at each step of that number only.
+constexpr int64_t kPatience = 8;
 
 // Fills up to `nodes` with children of the root that nobody proposed: a step of that size is to be timed.
 void pad(DraftTree& tree, int64_t nodes, int64_t vocab_size) {
@@ -45,9 +47,14 @@ void SpeculativeStrategy::see(const float* hidden) {
 
 void SpeculativeStrategy::plan(int32_t root, const PlanLimits& limits, DraftTree& tree) {
   const int64_t nodes = tree_nodes_ > 0 ? tree_nodes_ : kMaxSizedNodes;
-  grow_tree(drafters_, rates_, {.root = root, .nodes = nodes, .max_depth = std::min(draft_depth_, limits.max_depth)},
+  // Where trees have not paid for some steps, guesses that take time are made now and then only.
+  const bool costly = tree_nodes_ > 0 || barren_ < kPatience || barren_ % kPatience == 0;
+  grow_tree(drafters_, rates_,
+            {.root = root, .nodes = nodes, .max_depth = std::min(draft_depth_, limits.max_depth), .costly = costly},
             tree);
-  if (tree_nodes_ == 0) size_by_cost(limits, tree);
+  if (tree_nodes_ > 0) return;
+  size_by_cost(limits, tree);
+  barren_ = tree.size() > 1 ? 0 : barren_ + 1;
 }
 
 void SpeculativeStrategy::size_by_cost(const PlanLimits& limits, DraftTree& tree) {

@@ -30,7 +30,8 @@ class SpeculativeStrategy : public Strategy {
   std::vector<std::unique_ptr<Drafter>> drafters_;
   const StepCost& cost_;
   AcceptanceRates& rates_;
-  int64_t steps_alone_ = 0;  // since the last tree
+  int64_t steps_alone_ = 0;  // since the last tree, although there were drafts
+  int64_t barren_ = 0;       // steps of one node since the last tree
 };
 
 }  // namespace espalier

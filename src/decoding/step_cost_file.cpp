@@ -2,6 +2,7 @@
 
 #include <cstdlib>
 #include <fstream>
+#include <map>
 #include <nlohmann/json.hpp>
 
 #include "core/error.h"
@@ -20,16 +21,27 @@ std::string processor_name() {
   return "processor";
 }
 
-// The file's object; an empty one for anything else. Whatever stands in a cache may be wrong.
-nlohmann::json read_cache(const std::filesystem::path& path) {
+using Times = std::map<std::string, std::vector<double>>;
+
+// What in the file can be step times; whatever stands in a cache may be wrong.
+Times read_cache(const std::filesystem::path& path) {
+  Times times;
   std::error_code error;
-  if (!std::filesystem::is_regular_file(path, error)) return nlohmann::json::object();
+  if (!std::filesystem::is_regular_file(path, error)) return times;
+  nlohmann::json json;
   try {
-    nlohmann::json json = nlohmann::json::parse(read_text_file(path, kMaxFileBytes), nullptr, false);
-    if (json.is_object()) return json;
+    json = nlohmann::json::parse(read_text_file(path, kMaxFileBytes), nullptr, false);
   } catch (const Error&) {
   }
-  return nlohmann::json::object();
+  if (!json.is_object()) return times;
+  for (const auto& [key, value] : json.items()) {
+    std::vector<double> points;
+    for (size_t i = 0; value.is_array() && i < value.size() && value[i].is_number(); ++i) {
+      points.push_back(value[i].get<double>());
+    }
+    if (points.size() == value.size() && StepCost::from_points(points)) times[key] = points;
+  }
+  return times;
 }
 
 }  // namespace
@@ -58,26 +70,21 @@ std::optional<std::filesystem::path> step_cost_path() {
 }
 
 std::optional<StepCost> load_step_cost(const std::filesystem::path& path, const std::string& key) {
-  const nlohmann::json json = read_cache(path);
-  if (!json.contains(key) || !json[key].is_array()) return std::nullopt;
-  std::vector<double> points;
-  for (const nlohmann::json& point : json[key]) {
-    if (!point.is_number()) return std::nullopt;
-    points.push_back(point.get<double>());
-  }
-  return StepCost::from_points(points);
+  const Times times = read_cache(path);
+  const auto found = times.find(key);
+  return found == times.end() ? std::nullopt : StepCost::from_points(found->second);
 }
 
 bool save_step_cost(const std::filesystem::path& path, const std::string& key, const StepCost& cost) {
   const std::vector<double> points = cost.points();
   if (points.empty()) return true;
-  nlohmann::json json = read_cache(path);
-  if (json.size() >= kMaxKeys && !json.contains(key)) json = nlohmann::json::object();
-  json[key] = points;
+  Times times = read_cache(path);
+  if (times.size() >= kMaxKeys && !times.contains(key)) times.clear();
+  times[key] = points;
   try {
     std::error_code error;
     std::filesystem::create_directories(path.parent_path(), error);
-    write_file(path, json.dump(1) + "\n");
+    write_file(path, nlohmann::json(times).dump(1) + "\n");
   } catch (const std::exception&) {
     return false;
   }

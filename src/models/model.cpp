@@ -24,7 +24,11 @@ const float* StepOutput::logits(size_t segment, int64_t row) const {
 }
 
 const float* StepOutput::hidden(size_t segment, int64_t row) const {
-  return hidden_rows[static_cast<size_t>(first_row[segment] + row)];
+  return hidden_rows.empty() ? nullptr : hidden_rows[static_cast<size_t>(first_row[segment] + row)];
+}
+
+void Model::token_rows(int32_t, float*, float*) const {
+  throw NotSupported(error_text("model", "a decoder", config().family));
 }
 
 void Model::step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const {

@@ -62,7 +62,7 @@ struct StepOutput {
   // What was asked for of (segment, row), [width]: logits [V], or another Output. Valid until the next step with the
   // same workspace. Null if not asked for.
   const float* logits(size_t segment, int64_t row) const;
-  // The state after the final norm [d] that an output was made of; for the same rows.
+  // The state after the final norm [d] that an output was made of; for the same rows. Null where a model keeps none.
   const float* hidden(size_t segment, int64_t row) const;
 
   int64_t width = 0;
@@ -102,7 +102,7 @@ class Model {
   virtual bool gives(Output what) const = 0;
   // A token's stored rows of the table that embeds and of the one that makes logits, [d] each. Throws NotSupported for
   // a model whose logits are no product of its hidden states.
-  virtual void token_rows(int32_t token, float* embedding, float* head) const = 0;
+  virtual void token_rows(int32_t token, float* embedding, float* head) const;
   virtual int64_t weight_bytes() const = 0;
   virtual int64_t parameters() const = 0;
   // Tensors that own_weights asked for, but which run as `weights`.

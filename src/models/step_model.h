@@ -7,7 +7,6 @@
 #include <memory>
 #include <vector>
 
-#include "core/error.h"
 #include "models/forward.h"
 #include "models/model.h"
 #include "models/step_context.h"
@@ -38,7 +37,7 @@ class StepModel : public Model {
   bool gives(Output what) const override { return family_gives<Family, StepContext>(weights_, what); }
   void token_rows(int32_t token, float* embedding, float* head) const override {
     if constexpr (requires { &Family::template output<StepContext>; }) {
-      throw NotSupported(error_text("model", "a decoder", config_.family));
+      Model::token_rows(token, embedding, head);
     } else {
       weights_.embed.weight.row(token, embedding);
       head_of<StepContext>(weights_).weight.row(token, head);

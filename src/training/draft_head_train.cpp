@@ -41,22 +41,30 @@ struct Rows {
 // texts.jsonl: a line per text, written as the model writes.
 class TextFile {
  public:
-  TextFile(const fs::path& path, const std::string& made_by, bool resume) : path_(path) {
-    const nlohmann::json head = {{"made_by", made_by}};
-    if (!fs::exists(path)) {
-      write_file(path, head.dump() + "\n");
-    } else if (!resume) {
+  // Texts are made in batches of so many prompts, which do not cross the border of a round over all prompts. Those of a
+  // batch that a kill left incomplete are taken back, so that what follows is as if there had been no kill.
+  TextFile(const fs::path& path, const std::string& made_by, const DraftHeadOptions& options, int64_t vocab_size)
+      : path_(path), vocab_size_(vocab_size) {
+    std::string content = nlohmann::json{{"made_by", made_by}}.dump();
+    if (fs::exists(path)) read(content);
+    if (!texts_.empty() && !options.resume) {
       throw InvalidArgument(
           error_text(path.string(), "no texts", "those of an earlier run", "--resume, or another --out"));
-    } else {
-      read(head);
     }
+    if (written() < options.texts.tokens) {
+      const int64_t in_round = std::ssize(texts_) % std::ssize(options.prompts);
+      texts_.resize(texts_.size() - static_cast<size_t>(in_round % options.texts.batch));
+    }
+    content += "\n";
+    for (const SelfText& text : texts_) content += line_of(text);
+    write_file(path, content);
     file_.open(path, std::ios::app);
   }
 
   void add(const SelfText& text) {
     texts_.push_back(text);
-    file_ << nlohmann::json{{"tokens", text.tokens}, {"written", text.written}}.dump() << std::endl;
+    file_ << line_of(text) << std::flush;
+    if (!file_) throw Internal(error_text(path_.string(), "a text to be written", "a failure", "room on the disk"));
   }
   const std::vector<SelfText>& texts() const { return texts_; }
   int64_t written() const {
@@ -66,28 +74,48 @@ class TextFile {
   }
 
  private:
-  // What a kill left half-written at the end is dropped.
-  void read(const nlohmann::json& head) {
-    std::ifstream file(path_);
-    std::string line, kept;
-    for (int64_t number = 0; std::getline(file, line); ++number) {
-      const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-      if (number == 0) {
-        if (json != head) {
-          throw InvalidArgument(error_text(path_.string(), "texts of " + head.dump(), "others",
-                                           "another --out, or the options of the first run"));
-        }
-      } else {
-        if (!json.is_object()) break;
-        texts_.push_back({json.at("tokens").get<std::vector<int32_t>>(), json.at("written").get<size_t>()});
+  static std::string line_of(const SelfText& text) {
+    return nlohmann::json{{"tokens", text.tokens}, {"written", text.written}}.dump() + "\n";
+  }
+
+  // A last line without its end, which a kill leaves, is dropped.
+  void read(const std::string& head) {
+    const std::string content = read_text_file(path_, size_t{1} << 32);
+    size_t begin = 0;
+    for (int64_t number = 1; begin < content.size(); ++number) {
+      const size_t end = content.find('\n', begin);
+      if (end == std::string::npos) break;
+      const std::string line = content.substr(begin, end - begin);
+      begin = end + 1;
+      if (number > 1) {
+        texts_.push_back(read_line(line, path_.string() + ":" + std::to_string(number)));
+      } else if (line != head && content.size() > begin) {  // a first line alone holds nothing that could be lost
+        throw InvalidArgument(error_text(path_.string(), "texts of " + head, "of " + line,
+                                         "another --out, or the options of the first run"));
       }
-      kept += line + "\n";
     }
-    file.close();
-    write_file(path_, kept);
+  }
+
+  SelfText read_line(const std::string& line, const std::string& where) const {
+    const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+    SelfText text;
+    bool valid = json.is_object() && json.contains("tokens") && json["tokens"].is_array() && json.contains("written") &&
+                 json["written"].is_number_unsigned() && json["written"] > 0;
+    for (size_t i = 0; valid && i < json["tokens"].size(); ++i) {
+      const nlohmann::json& token = json["tokens"][i];
+      valid = token.is_number_unsigned() && token < vocab_size_;
+      if (valid) text.tokens.push_back(token.get<int32_t>());
+    }
+    if (!valid || json["written"] > text.tokens.size()) {
+      throw CorruptFile(error_text(where, "{\"tokens\": ids, \"written\": from which on they were written}", "others",
+                                   "another --out"));
+    }
+    text.written = json["written"].get<size_t>();
+    return text;
   }
 
   fs::path path_;
+  int64_t vocab_size_;
   std::ofstream file_;
   std::vector<SelfText> texts_;
 };
@@ -109,15 +137,17 @@ void add_hidden(const Model& model, Workspace& workspace, const SelfText& text, 
   }
 }
 
-Rows read_rows(const Model& model, Workspace& workspace, const std::vector<SelfText>& texts) {
+Rows read_rows(const Model& model, Workspace& workspace, const std::vector<SelfText>& texts,
+               const std::function<bool()>& stop) {
   Rows rows;
   std::vector<at::Tensor> hidden;
   const auto progress = progress_function("states");
   int64_t number = 0;
   for (const SelfText& text : texts) {
+    if (stop && stop()) return {};
     progress(number, static_cast<int64_t>(texts.size()));
     // From the row that the first written token was drawn from.
-    const size_t first = text.written > 0 ? text.written - 1 : 0;
+    const size_t first = text.written - 1;
     const size_t count = text.tokens.size() - first;
     std::vector<float> states;
     add_hidden(model, workspace, text, first, states);
@@ -133,7 +163,7 @@ Rows read_rows(const Model& model, Workspace& workspace, const std::vector<SelfT
   }
   if (rows.train.empty() || rows.held_out.empty()) {
     throw InvalidArgument(error_text("draft", "at least " + std::to_string(kHeldOutEvery) + " texts of three tokens",
-                                     std::to_string(texts.size()) + " texts", "more --tokens"));
+                                     std::to_string(texts.size()) + " texts", "more --tokens and another --out"));
   }
   rows.hidden = at::cat(hidden);
   return rows;
@@ -308,9 +338,16 @@ std::vector<int64_t> shuffled(const std::vector<int64_t>& all, uint64_t seed, in
 
 std::string text_identity(const DraftHeadOptions& options, const Model& model, const std::string& base) {
   Sha256 prompts;
-  for (const std::vector<int32_t>& prompt : options.prompts) prompts.add(std::as_bytes(std::span(prompt)));
+  for (const std::vector<int32_t>& prompt : options.prompts) {
+    const auto length = static_cast<int64_t>(prompt.size());
+    prompts.add(std::as_bytes(std::span(&length, 1)));
+    prompts.add(std::as_bytes(std::span(prompt)));
+  }
   nlohmann::json json = {{"base", base.substr(0, 16)},
                          {"attention", model.config().attention},
+                         {"made_with", options.made_with},
+                         {"end_ids", options.texts.end_ids},
+                         {"batch", options.texts.batch},
                          {"prompts", prompts.finish().substr(0, 16)},
                          {"tokens", options.texts.tokens},
                          {"tokens_per_prompt", options.texts.tokens_per_prompt},
@@ -340,14 +377,59 @@ void write_head(const DraftHeadOptions& options, const std::string& base, HeadTr
       tensors);
 }
 
+// Before anything is written.
+void check(const DraftHeadOptions& options, const Model& model) {
+  if (model.config().bidirectional || model.config().encoder_layers > 0) {
+    throw NotSupported(error_text("draft", "a decoder", model.config().family));
+  }
+  const auto positive = [](const char* name, double value) {
+    if (!(value > 0 && value < 1e9)) {  // NaN, too
+      throw InvalidArgument(error_text(std::string("draft: ") + name, "a positive number", std::to_string(value)));
+    }
+  };
+  positive("rate", options.rate);
+  positive("epochs", options.epochs);
+  if (!(options.texts.temperature >= 0))
+    throw InvalidArgument(error_text("draft: temperature", "0 or more", "another"));
+  const int64_t texts = (options.texts.tokens + options.texts.tokens_per_prompt - 1) / options.texts.tokens_per_prompt;
+  if (texts < kHeldOutEvery) {
+    throw InvalidArgument(error_text("draft", "tokens for " + std::to_string(kHeldOutEvery) + " texts at least",
+                                     "for " + std::to_string(texts), "more --tokens, or fewer --tokens-per-prompt"));
+  }
+  for (size_t i = 0; i < options.prompts.size(); ++i) {
+    const auto tokens = std::ssize(options.prompts[i]);
+    if (tokens < 1 || tokens > model.max_positions()) {
+      throw InvalidArgument(error_text("prompt " + std::to_string(i + 1),
+                                       "1 to " + std::to_string(model.max_positions()) + " tokens",
+                                       std::to_string(tokens)));
+    }
+  }
+  if (options.prompts.empty()) throw InvalidArgument(error_text("draft", "at least one prompt", "none"));
+}
+
+// Lines of steps after the checkpoint belong to steps that will run again.
+void keep_metrics(const fs::path& path, int64_t steps) {
+  std::ifstream file(path);
+  std::string line, kept;
+  while (std::getline(file, line)) {
+    const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+    if (json.is_object() && json.value("step", int64_t{0}) <= steps && json.contains("step")) kept += line + "\n";
+  }
+  write_file(path, kept);
+}
+
 }  // namespace
 
 DraftHeadResult train_draft_head(const ModelFiles& files, const Model& model, Workspace& workspace,
                                  const DraftHeadOptions& options) {
   const auto begin = Clock::now();
+  check(options, model);
   const std::string base = base_hash(files), texts_made_by = text_identity(options, model, base);
   fs::create_directories(options.out);
-  TextFile file(options.out / "texts.jsonl", texts_made_by, options.resume);
+  const fs::path checkpoint = options.out / "checkpoint.safetensors";
+  const std::string made_by = training_identity(options, texts_made_by);
+  if (fs::exists(checkpoint)) check_made_by(checkpoint, made_by);
+  TextFile file(options.out / "texts.jsonl", texts_made_by, options, model.config().vocab_size);
   SelfTextOptions texts = options.texts;
   texts.first = file.texts().size();
   texts.done = file.written();
@@ -365,15 +447,15 @@ DraftHeadResult train_draft_head(const ModelFiles& files, const Model& model, Wo
   if (options.stop && options.stop()) return result;
 
   const std::vector<int32_t> tokens = frequent_tokens(file.texts(), options.vocabulary, result.coverage);
-  const Rows rows = read_rows(model, workspace, file.texts());
+  const Rows rows = read_rows(model, workspace, file.texts(), options.stop);
+  if (options.stop && options.stop()) return result;
   HeadTraining training(model, options, rows, tokens);
   Adam optimizer(training.parameters());
-  const fs::path checkpoint = options.out / "checkpoint.safetensors";
-  const std::string made_by = training_identity(options, texts_made_by);
   RunPosition position{.stage = "draft"};
   if (fs::exists(checkpoint)) position = load_run(checkpoint, training.parameters(), optimizer, made_by);
   const auto total = static_cast<int64_t>(options.epochs * static_cast<double>(rows.train.size()));
   const int64_t steps = std::max<int64_t>(1, total / options.batch);
+  keep_metrics(options.out / "metrics.jsonl", optimizer.steps);
   std::ofstream metrics(options.out / "metrics.jsonl", std::ios::app);
   std::pair<int64_t, std::vector<int64_t>> epoch{-1, {}};
   auto saved = Clock::now();

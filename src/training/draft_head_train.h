@@ -13,6 +13,7 @@ namespace espalier {
 
 struct DraftHeadOptions {
   std::string model_name;  // recorded in the head
+  std::string made_with;   // what else decides the texts: weights, adapter
   std::filesystem::path out;
   std::vector<std::vector<int32_t>> prompts;
   SelfTextOptions texts{.tokens = 100000, .batch = 16};
@@ -24,8 +25,9 @@ struct DraftHeadOptions {
   double rate = 1e-3;
   int64_t checkpoint_seconds = 60;
   bool resume = false;
-  std::string command;         // recorded in the head
-  std::function<bool()> stop;  // asked after every step; true ends the run with its checkpoint. May be empty
+  std::string command;  // recorded in the head
+  // Asked after every batch of texts and every step; true ends the run with its checkpoint. May be empty.
+  std::function<bool()> stop;
 };
 
 struct DraftHeadResult {
@@ -40,7 +42,8 @@ struct DraftHeadResult {
 // Writes OUT/texts.jsonl as the model writes, OUT/metrics.jsonl, OUT/checkpoint.safetensors while training, and the
 // head into OUT at the end. With `resume` it goes on from what is there. Loss, at each depth n of the unrolled cell:
 // KL(model || head) over the head's tokens, weighted by 0.8^n, and a tenth of the relative squared error of its states
-// to the model's. Throws InvalidArgument when OUT holds another run, or the texts are too few.
+// to the model's. Throws InvalidArgument when OUT holds another run, for options without meaning, or too few texts;
+// NotSupported for a model that is no decoder; CorruptFile for a damaged texts.jsonl.
 DraftHeadResult train_draft_head(const ModelFiles& files, const Model& model, Workspace& workspace,
                                  const DraftHeadOptions& options);
 

@@ -52,7 +52,7 @@ int main(int argc, char** argv) {
   try {
     return actions.at(app.get_subcommands().front())();
   } catch (const std::bad_alloc&) {
-    return fail(kFailed, "[memory] expected enough of it, got none; try a smaller --context or --batch-tokens");
+    return fail(kFailed, "[memory] expected enough of it, got none; try a smaller context or batch");
   } catch (const espalier::Error& error) {
     return fail(kFailed, error.what());
   } catch (const std::exception& error) {  // libtorch's messages carry a stack trace after their first line

@@ -30,15 +30,26 @@ void save_run(const std::filesystem::path& path, const std::vector<Parameter>& p
   write_safetensors(path, tensors, {{"position", place.dump()}, {"made_by", made_by}});
 }
 
+namespace {
+
+void check_made_by(const SafetensorsSource& file, const std::filesystem::path& path, const std::string& made_by) {
+  const auto maker = file.metadata().find("made_by");
+  if (maker != file.metadata().end() && maker->second == made_by) return;
+  throw InvalidArgument(error_text(path.string(), "a run of '" + made_by + "'",
+                                   maker == file.metadata().end() ? "none" : "'" + maker->second + "'",
+                                   "another --out, or the options of the first run"));
+}
+
+}  // namespace
+
+void check_made_by(const std::filesystem::path& path, const std::string& made_by) {
+  check_made_by(SafetensorsSource({path}), path, made_by);
+}
+
 RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& parameters, Adam& optimizer,
                      const std::string& made_by) {
   const SafetensorsSource file({path});
-  const auto maker = file.metadata().find("made_by");
-  if (maker == file.metadata().end() || maker->second != made_by) {
-    throw InvalidArgument(error_text(path.string(), "a run of '" + made_by + "'",
-                                     maker == file.metadata().end() ? "none" : "'" + maker->second + "'",
-                                     "another --out, or the options of the first run"));
-  }
+  check_made_by(file, path, made_by);
   const at::NoGradGuard no_grad;
   const auto read = [&](const std::string& name, at::Tensor& tensor) {
     const std::vector<float> values = file.read_checked(name, tensor.sizes().vec());

@@ -21,6 +21,8 @@ struct RunPosition {
 // Replaces the file as a whole: a kill or a full disk leaves the last good one.
 void save_run(const std::filesystem::path& path, const std::vector<Parameter>& parameters, const Adam& optimizer,
               const RunPosition& position, const std::string& made_by);
+// Throws InvalidArgument when the checkpoint was made by something else (recipe, data, base).
+void check_made_by(const std::filesystem::path& path, const std::string& made_by);
 // Throws InvalidArgument when the checkpoint was made by something else (recipe, data, base), CorruptFile when it does
 // not fit.
 RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& parameters, Adam& optimizer,

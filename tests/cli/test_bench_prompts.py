@@ -37,6 +37,15 @@ def test_answers_are_those_of_generate(tmp_path):
             assert first["text"] == a["turns"][0]
 
 
+def test_a_question_that_is_too_long_is_left_out():
+    long = {"question_id": 9, "category": "c", "turns": ["x " * 400]}
+    bench = ("bench", MODEL, "--prompts", "-", "--max-tokens", 4, "--max-context", 200, "--json")
+    done = run(*bench, stdin="\n".join(map(json.dumps, [long, *QUESTIONS])))
+    assert set(json.loads(done.stdout)["categories"]) == {"a", "b"} and "question 9" in done.stderr
+    [none] = run_json("bench", MODEL, "--prompts", "-", "--max-tokens", 0, "--json", stdin=json.dumps(QUESTIONS[2]))
+    assert none["categories"]["a"]["questions"] == 0
+
+
 def test_table_is_one_line_per_kind():
     questions = (ROOT / "benchmarks/questions.jsonl").read_text().splitlines()
     assert len(questions) == 60
@@ -54,4 +63,5 @@ def test_what_is_no_question_is_named():
         assert "-:2" in error_line(*bench, stdin=good + "\n" + bad, code=1)
     assert "question" in error_line(*bench, stdin="\n", code=1)
     assert "--prompts" in error_line("bench", MODEL, "--answers", "x", code=2)
+    assert "--speculate" in error_line(*bench, "--speculate", "off", stdin=good, code=2)
     assert "nothing.jsonl" in error_line("bench", MODEL, "--prompts", "nothing.jsonl", code=1)

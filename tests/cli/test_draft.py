@@ -53,6 +53,14 @@ def test_a_run_goes_on_where_it_was_interrupted(plain, tmp_path):
     assert not (tmp_path / "head/draft_head.json").exists() and (tmp_path / "head/checkpoint.safetensors").exists()
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 1 and "--resume" in done.stderr
+    again = subprocess.Popen([*command, "--resume"], stderr=subprocess.PIPE, text=True)
+    steps = len((tmp_path / "head/metrics.jsonl").read_text().splitlines())
+    while len((tmp_path / "head/metrics.jsonl").read_text().splitlines()) < steps + 3 and time.time() < deadline:
+        time.sleep(0.1)
+    again.send_signal(signal.SIGINT)
+    again.communicate(timeout=60)
+    lines = [json.loads(line)["step"] for line in (tmp_path / "head/metrics.jsonl").read_text().splitlines()]
+    assert lines == list(range(1, len(lines) + 1)) and len(lines) > steps
 
 
 FAULTS = {
@@ -71,7 +79,8 @@ def test_hostile_heads(fault, plain, head, tmp_path):
     content = json.loads((copy / "draft_head.json").read_text())
     FAULTS[fault](content)
     (copy / "draft_head.json").write_text(json.dumps(content))
-    error_line("generate", plain[0], "--draft-head", copy, "--prompt", "x", "--json", code=1)
+    line = error_line("generate", plain[0], "--draft-head", copy, "--prompt", "x", "--json", code=1)
+    assert "draft_head" in line
 
 
 def test_heads_and_models_that_do_not_fit(plain, head, tmp_path):
@@ -91,4 +100,6 @@ def test_heads_and_models_that_do_not_fit(plain, head, tmp_path):
     (copy / "draft_head.safetensors").write_bytes(content[: len(content) // 2])
     assert "draft_head.safetensors" in error_line(*generate, "--draft-head", copy, code=1)
     assert "nothing.txt" in error_line("draft", plain[0], "--prompts", tmp_path / "nothing.txt", "--out", tmp_path / "x", code=1)
+    assert "--speculate" in error_line(*generate, "--draft-head", head, "--speculate", "ngram", code=2)
+    assert "--prompts" in error_line("bench", plain[0], "--draft-head", head, code=2)
     assert "--tokens" in error_line("draft", plain[0], "--prompts", "p", "--out", "x", "--tokens", 0, code=2)

@@ -63,10 +63,11 @@ TEST_F(StepCostFile, IsSmallWhateverComes) {
 TEST_F(StepCostFile, IsNotBelievedBlindly) {
   fs::create_directories(folder_);
   const fs::path path = folder_ / "t.json";
+  const std::string deep = "{\"x\": " + std::string(200'000, '[') + std::string(200'000, ']') + "}";
   for (const char* text :
        {"", "[]", "{", "\xff\xfe", "{\"a\": 1}", "{\"a\": []}", "{\"a\": [1, 2]}", "{\"a\": [0, 1, 1, 1, 1, 1, 1]}",
         "{\"a\": [1, 1, 1, -1, 1, 1, 1]}", "{\"a\": [1, 1, 1, 1e300, 1, 1, 1]}", "{\"a\": [1, 1, 1, null, 1, 1, 1]}",
-        "{\"a\": [1, 1, 1, \"1\", 1, 1, 1]}", "{\"a\": [1, 1, 1, 1, 1, 1, 1, 1]}"}) {
+        deep.c_str(), "{\"a\": [1, 1, 1, \"1\", 1, 1, 1]}", "{\"a\": [1, 1, 1, 1, 1, 1, 1, 1]}"}) {
     write_file(path, text);
     EXPECT_FALSE(load_step_cost(path, "a")) << text;
     EXPECT_TRUE(save_step_cost(path, "a", measured())) << text;

@@ -4,6 +4,7 @@
 #include <ATen/Parallel.h>
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -98,6 +99,49 @@ TEST(DraftHeadTraining, GoesOnToTheSameHead) {
   }
 }
 
+// Killed in the middle of a batch, and in the middle of a line.
+TEST(DraftHeadTraining, ForgetsHalfABatch) {
+  at::set_num_threads(1);
+  const TemporaryFolder folder;
+  const ModelFiles files = testing::make_tiny_model({});
+  const auto model = load_model(files, {});
+  Workspace workspace(1);
+  DraftHeadOptions options = options_of(folder.path() / "whole");
+  train_draft_head(files, *model, workspace, options);
+  const std::string expected = head_of(options.out), texts = read_text_file(options.out / "texts.jsonl");
+  options.resume = true;
+  for (const int lines : {0, 1, 2, 8, 11, 25}) {
+    size_t end = 0;
+    for (int i = 0; i < lines; ++i) end = texts.find('\n', end) + 1;
+    options.out = folder.path() / std::to_string(lines);
+    fs::create_directories(options.out);
+    write_file(options.out / "texts.jsonl", texts.substr(0, end + 7));
+    train_draft_head(files, *model, workspace, options);
+    EXPECT_EQ(read_text_file(options.out / "texts.jsonl"), texts) << lines;
+    EXPECT_EQ(head_of(options.out), expected) << lines;
+  }
+}
+
+TEST(DraftHeadTraining, ChecksTheTextsOfAnEarlierRun) {
+  const TemporaryFolder folder;
+  const ModelFiles files = testing::make_tiny_model({});
+  const auto model = load_model(files, {});
+  Workspace workspace(1);
+  DraftHeadOptions options = options_of(folder.path());
+  train_draft_head(files, *model, workspace, options);
+  const std::string texts = read_text_file(options.out / "texts.jsonl");
+  options.resume = true;
+  for (const char* line : {"{", "[]", "{}", R"({"tokens": [1, 2, 3]})", R"({"tokens": [1, 2, 3], "written": -1})",
+                           R"({"tokens": [1, 2, 3], "written": 0})", R"({"tokens": [1, 2, 3], "written": 4})",
+                           R"({"tokens": [1, 97, 3], "written": 1})", R"({"tokens": [1, -2, 3], "written": 1})",
+                           R"({"tokens": [1, 4294967297, 3], "written": 1})", R"({"tokens": "1", "written": 1})",
+                           R"({"tokens": [1, 2, 3], "written": "1"})"}) {
+    const size_t first = texts.find('\n') + 1;
+    write_file(options.out / "texts.jsonl", texts.substr(0, first) + line + "\n" + texts.substr(first));
+    EXPECT_THROW(train_draft_head(files, *model, workspace, options), CorruptFile) << line;
+  }
+}
+
 TEST(DraftHeadTraining, RefusesWhatDoesNotFit) {
   const TemporaryFolder folder;
   const ModelFiles files = testing::make_tiny_model({});
@@ -107,11 +151,26 @@ TEST(DraftHeadTraining, RefusesWhatDoesNotFit) {
   options.texts.tokens = 40;
   options.texts.tokens_per_prompt = 5;
   EXPECT_THROW(train_draft_head(files, *model, workspace, options), InvalidArgument);  // too few texts to keep one
+  for (const double value : {0.0, -1.0, std::nan(""), double(INFINITY)}) {
+    options = options_of(folder.path() / "run");
+    options.rate = value;
+    EXPECT_THROW(train_draft_head(files, *model, workspace, options), InvalidArgument);
+    options = options_of(folder.path() / "run");
+    options.epochs = value;
+    EXPECT_THROW(train_draft_head(files, *model, workspace, options), InvalidArgument);
+  }
   options = options_of(folder.path() / "run");
-  options.resume = true;
-  EXPECT_THROW(train_draft_head(files, *model, workspace, options), InvalidArgument);  // other texts
-  options.out = folder.path() / "other";
+  options.prompts.back().assign(5000, 1);
+  EXPECT_THROW(train_draft_head(files, *model, workspace, options), InvalidArgument);  // beyond the positions
+  const ModelFiles encoder = testing::make_tiny_model({.family = "bert", .heads_kv = 3, .max_positions = 64});
+  EXPECT_THROW(train_draft_head(encoder, *load_model(encoder, {}), workspace, options), NotSupported);
+  EXPECT_FALSE(fs::exists(options.out));  // nothing was written before all was checked
+  options = options_of(folder.path() / "other");
   train_draft_head(files, *model, workspace, options);
+  options.resume = true;
+  options.made_with = "int8";
+  EXPECT_THROW(train_draft_head(files, *model, workspace, options), InvalidArgument);  // other texts
+  options.made_with.clear();
   options.rate *= 2;
   EXPECT_THROW(train_draft_head(files, *model, workspace, options), InvalidArgument);  // another training
   options = options_of(folder.path() / "none");

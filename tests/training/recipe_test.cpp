@@ -116,7 +116,7 @@ TEST(TextRows, CutsOneStreamAndShufflesItAnewEachEpoch) {
   EXPECT_EQ(first, second);
 }
 
-TEST(TextRows, StandBetweenWhatAnEncoderPutsAroundATextAndOnlyOnce) {
+TEST(TextRows, StandBetweenWhatAnEncoderPutsAroundAText) {
   const TemporaryFolder folder;
   const testing::ByteTokenizer tokenizer(256);
   write_file(folder.path() / "a.txt", "01234567");

@@ -64,6 +64,7 @@ class HeadDrafter : public Drafter {
   // `head` and `workspace` must outlive this; the workspace's pool is used between steps.
   HeadDrafter(const DraftHead& head, Workspace& workspace);
 
+  bool costly() const override { return true; }
   void reset() override;
   void observe(int32_t token) override;
   void see(const float* hidden) override;

@@ -35,6 +35,8 @@ class Drafter {
  public:
   virtual ~Drafter() = default;
 
+  // Whether guessing takes time that counts beside a step.
+  virtual bool costly() const { return false; }
   // Forgets the text.
   virtual void reset() = 0;
   // Every token of the text in order: prompt, then output, the root of the next tree included.

@@ -41,7 +41,9 @@ class Grower {
   void grow() {
     tree_.reset(options_.root);
     Cursors cursors;
-    for (size_t i = 0; i < drafters_.size(); ++i) cursors[i] = drafters_[i]->root();
+    for (size_t i = 0; i < drafters_.size(); ++i) {
+      if (asked(i)) cursors[i] = drafters_[i]->root();
+    }
     cursors_.push_back(cursors);
     propose(0);
     while (tree_.size() < options_.nodes && !queue_.empty()) {
@@ -51,7 +53,7 @@ class Grower {
       tree_.add(best.token, best.parent, best.reach, best.kind);
       if (tree_.size() == options_.nodes) break;
       for (size_t i = 0; i < drafters_.size(); ++i) {
-        cursors[i] = drafters_[i]->advance(cursors_[static_cast<size_t>(best.parent)][i], best.token);
+        if (asked(i)) cursors[i] = drafters_[i]->advance(cursors_[static_cast<size_t>(best.parent)][i], best.token);
       }
       cursors_.push_back(cursors);
       propose(node);
@@ -59,6 +61,8 @@ class Grower {
   }
 
  private:
+  bool asked(size_t drafter) const { return options_.costly || !drafters_[drafter]->costly(); }
+
   // Queues the children that any drafter sees after `node`.
   void propose(int32_t node) {
     const int64_t depth = tree_.depths[static_cast<size_t>(node)] + 1;
@@ -83,6 +87,7 @@ class Grower {
     proposals_.clear();
     kinds_.clear();
     for (size_t i = 0; i < drafters_.size(); ++i) {
+      if (!asked(i)) continue;
       children_.clear();
       drafters_[i]->children(cursors[i], reach, children_);
       for (const DraftChild& child : children_) {

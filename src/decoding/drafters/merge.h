@@ -11,9 +11,10 @@
 namespace espalier {
 
 struct GrowOptions {
-  int32_t root;       // the token of row 0
-  int64_t nodes;      // at most, the root included
-  int64_t max_depth;  // of a node
+  int32_t root;        // the token of row 0
+  int64_t nodes;       // at most, the root included
+  int64_t max_depth;   // of a node
+  bool costly = true;  // drafters whose guesses take time are asked, too
 };
 
 // Takes nodes in descending order of the estimated probability that the model comes by, so the first N of them are

@@ -15,6 +15,7 @@ class ModelDrafter : public Drafter {
   // `model` must outlive this; `threads` run its steps.
   ModelDrafter(const Model& model, int threads);
 
+  bool costly() const override { return true; }
   void reset() override;
   void observe(int32_t token) override;
   DraftCursor root() override;

@@ -3,7 +3,9 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "core/error.h"
 #include "core/file.h"
+#include "core/hash.h"
 #include "training/draft_head_train.h"
 #include "training/verbs/verb.h"
 
@@ -41,6 +43,9 @@ int run(Arguments& a) {
   install_interrupt();
   a.options.stop = [] { return interrupted().load(); };
   const ModelFiles files = open_model(a.model, {.adapter = a.adapter});
+  if (files.config.bidirectional || files.config.encoder_layers > 0) {
+    throw NotSupported(error_text("draft", "a decoder", files.config.family));
+  }
   const auto tokenizer = make_tokenizer(files.tokenizer);
   const std::string lines = read_text_file(a.prompts);
   ChatFormat format;
@@ -48,6 +53,10 @@ int run(Arguments& a) {
   a.options.prompts = read_prompts(lines, *tokenizer, a.plain ? nullptr : &format);
   a.options.texts.end_ids = files.tokenizer.end_ids;
   a.options.model_name = std::filesystem::path(a.model).filename().string();
+  a.options.made_with = a.weights;
+  if (!a.adapter.empty()) {
+    a.options.made_with += " " + sha256(MappedFile(std::filesystem::path(a.adapter) / "adapter.safetensors").bytes());
+  }
   const auto model = load_model(files, {.weights = weight_type_by_name(a.weights)});
   Workspace workspace(training_threads(a.threads));
   const DraftHeadResult result = train_draft_head(files, *model, workspace, a.options);
@@ -64,7 +73,8 @@ std::function<int()> add_draft(CLI::App& app, const std::string& command) {
   options.command = command;
   app.description(
       "Trains a draft head: the model writes texts from prompts, and the head learns to guess what it writes next.\n"
-      "Writes a directory for --draft-head of generate, chat and bench, metrics.jsonl, and what --resume needs.\n\n"
+      "Writes a directory for --draft-head of generate, chat and bench, metrics.jsonl, and what --resume needs. Ctrl-C "
+      "ends after the batch of texts or the step that is being made.\n\n"
       "  espalier draft MODEL --prompts prompts.txt --tokens 100000 --out runs/head");
   app.add_option("model", a->model, "A .gguf file or a model directory")->required();
   app.add_option("--prompts", a->prompts, "A file with a user's message on each line, as it stands or as a JSON string")

@@ -80,7 +80,8 @@ std::function<int()> add_linearize(CLI::App& app, const std::string& command) {
                  "SPEC for all layers, e.g. 'augmented(group=64)'; default: the recipe's, lolcats");
   app.add_option("--data", a->options.data, "Text files")->required();
   app.add_option("--held-out", a->options.held_out,
-                 "Text files that perplexity is measured on; default: rows of --data that are kept apart");
+                 "Text files that perplexity (of encoders, the error of hidden states) is measured on; default: rows "
+                 "of --data that are kept apart");
   app.add_option("--recipe", a->recipe, "TOML file, see configs/");
   app.add_option("--out", a->options.out, "Run and adapter directory")->required();
   app.add_flag("--resume", a->options.resume, "Go on from the checkpoint in --out");
