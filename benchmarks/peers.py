@@ -15,6 +15,7 @@ Says so when other processes took part of the CPU: peers whose threads spin at b
 """
 import argparse
 import importlib
+import itertools
 import json
 import logging
 import os
@@ -117,8 +118,9 @@ def measure_ctranslate2(model, weights, threads):
             include_prompt_in_result=False, callback=note_time,
         )  # fmt: skip
         if i > 0:
-            prefill.append(times[1] - times[0])
-            decode += [after - before for before, after in zip(times[1:-1], times[2:], strict=True)]
+            first, *others = (after - before for before, after in itertools.pairwise(times))
+            prefill.append(first)
+            decode += others
     report(prefill, decode, [])
 
 
@@ -126,15 +128,16 @@ def peer_builds(peers):
     """What the builds of the peers that are there are; a note for each of the others."""
     builds = {}
     for peer in peers:
-        packages, modules = PACKAGES[peer], {}
+        packages, modules, missing = PACKAGES[peer], {}, []
         for name, package in packages.items():
             try:
                 modules[name] = importlib.import_module(name)
             except ImportError:
-                print(f"note: [{peer}] left out: the PyPI package {package} is missing; try "
-                      f"{sys.executable} -m pip install {package}", file=sys.stderr)  # fmt: skip
-                break
-        if len(modules) < len(packages):
+                missing.append(package)
+        if missing:
+            packages = " ".join(missing)
+            print(f"note: [{peer}] left out, it needs {packages} from PyPI; try "
+                  f"{sys.executable} -m pip install {packages}", file=sys.stderr)  # fmt: skip
             continue
         versions = ", ".join(f"{package} {modules[name].__version__}" for name, package in packages.items())
         if peer == "llama.cpp":
@@ -201,7 +204,8 @@ def take_turns(peer, weights, options, directory):
             print(f"{name}: round {i + 1} of {options.rounds}", file=sys.stderr)
         share = (seconds_of_others() - others) / (time.perf_counter() - start) / os.cpu_count()
     if share > BUSY:
-        print(f"note: [{name}] other processes took {100 * share:.0f} % of the CPU; do not trust its ratios", file=sys.stderr)
+        note = f"note: [{name}] other processes took {100 * share:.0f} % of the CPU; do not trust its ratios"
+        print(note, file=sys.stderr)
     return rounds, share
 
 

@@ -65,6 +65,8 @@ void SpeculativeStrategy::size_by_cost(const PlanLimits& limits, DraftTree& tree
     return;
   }
   int64_t nodes = best_tree_size(tree, cost_, limits.batch);
+  // What a step of one node takes is seen now and then, however well trees pay.
+  if (nodes > 1 && ++steps_with_tree_ % kStepsBetweenProbes == 0) nodes = 1;
   if (nodes > 1 || tree.size() == 1) {
     steps_alone_ = 0;
   } else if (++steps_alone_ >= kStepsBetweenProbes) {

@@ -10,7 +10,8 @@ namespace {
 constexpr std::array<int64_t, 9> kPlan = {1, 8, 4, 2, 16, 1, 8, 4, 32};
 // A size is not tried when half of it costs this many plain steps already.
 constexpr double kHopeless = 3.0;
-constexpr double kLearning = 0.1;
+// How far a point moves to what was seen: a step may be slow for reasons of its own, but not fast.
+constexpr double kLearningSlower = 0.1, kLearningFaster = 0.4;
 // What larger trees must promise before plain decoding is left.
 constexpr double kMargin = 1.03;
 
@@ -41,12 +42,12 @@ void StepCost::observe(int64_t rows, double ms) {
   if (wanted_rows() == 0) adapt(rows, ms);
 }
 
-// Moves the points beside `rows` towards what was seen; a single slow step moves them little.
+// Moves the points beside `rows` towards what was seen.
 void StepCost::adapt(int64_t rows, double ms) {
   const double ratio = std::clamp(ms / this->ms(rows), 0.5, 2.0);
   const int below = std::min(exponent(rows), kPoints - 1);
   for (int point = below; point <= std::min(below + 1, kPoints - 1); ++point) {
-    points_[static_cast<size_t>(point)].ms *= 1 + kLearning * (ratio - 1);
+    points_[static_cast<size_t>(point)].ms *= 1 + (ratio > 1 ? kLearningSlower : kLearningFaster) * (ratio - 1);
   }
 }
 

@@ -95,10 +95,11 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   }
 }
 
-// Two panels share each input that is loaded; four keep the sums of few rows from waiting for each other.
+// Two panels share each input that is loaded; three keep the sums of few rows from waiting for each other, and leave no
+// rest of the six that a task has.
 template <int kRows>
 void dot_rows(const GemmTile& tile) {
-  constexpr int kPanels = kRows <= 2 ? 4 : 2;
+  constexpr int kPanels = kRows <= 2 ? 3 : 2;
   int64_t panel = 0;
   for (; panel + kPanels <= tile.panels; panel += kPanels) dot_tile<kRows, kPanels>(tile, panel);
   for (; panel < tile.panels; ++panel) dot_tile<kRows, 1>(tile, panel);

@@ -17,7 +17,7 @@ constexpr double kNormEps = 1e-6;
 constexpr int64_t kMaxWidth = 1 << 16;
 // Guesses at a node, and the reach below which none is worth its time.
 constexpr int64_t kGuesses = 4;
-constexpr double kLeastReach = 0.12, kLeastProbability = 0.03;
+constexpr double kLeastReach = 0.25, kLeastProbability = 0.03;
 
 DraftHeadInfo read_info(const fs::path& path) {
   const Json json = Json::parse(read_text_file(path, size_t{64} << 20), nullptr, false);

@@ -33,7 +33,7 @@ class DraftHead {
   static DraftHead load(const std::filesystem::path& directory, const ModelFiles& base, const Model& model);
   // The tensors "in" [F, 2d], "out" [d, F], "state_norm" and "token_norm" [d].
   DraftHead(const DraftHeadInfo& info, const TensorSource& tensors, const Model& model,
-            WeightType weights = WeightType::kInt8);
+            WeightType weights = WeightType::kInt4);
 
   int64_t hidden_size() const { return hidden_size_; }
   const std::vector<int32_t>& tokens() const { return tokens_; }
