@@ -66,7 +66,7 @@ class GgufTensorSource : public TensorSource {
     const int64_t heads = it->second.permuted_heads;
     if (heads == 0) {
       type->convert(tensor.data, tensor.info.elements() / type->block, out);
-      return;
+      return file_->release(tensor);
     }
     // Within a head, GGUF row 2 i + h is row h D/2 + i of the halves layout.
     const int64_t dim = rows / heads, row_blocks = columns / type->block;
@@ -75,6 +75,7 @@ class GgufTensorSource : public TensorSource {
       const int64_t from = head * dim + 2 * i + half;
       type->convert(tensor.data + from * row_blocks * type->block_bytes, row_blocks, out + row * columns);
     }
+    file_->release(tensor);
   }
   std::string where() const override { return file_->name(); }
 

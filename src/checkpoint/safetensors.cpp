@@ -143,9 +143,10 @@ void SafetensorsSource::read(std::string_view name, float* out) const {
   const int64_t elements = it->second.info.elements();
   if (std::string_view(type->name) == "F32") {
     std::memcpy(out, it->second.data, static_cast<size_t>(elements) * 4);
-    return;
+  } else {
+    for (int64_t i = 0; i < elements; ++i) out[i] = type->read(it->second.data + i * type->bytes);
   }
-  for (int64_t i = 0; i < elements; ++i) out[i] = type->read(it->second.data + i * type->bytes);
+  MappedFile::release({it->second.data, static_cast<size_t>(elements * type->bytes)});
 }
 
 namespace {

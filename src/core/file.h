@@ -20,6 +20,8 @@ class MappedFile {
   MappedFile& operator=(MappedFile&&) = delete;
 
   std::span<const std::byte> bytes() const { return {data_, size_}; }
+  // Gives the pages of a part back to the system; they are read anew when they are needed again.
+  static void release(std::span<const std::byte> part);
   std::string_view text() const { return {reinterpret_cast<const char*>(data_), size_}; }
 
  private:

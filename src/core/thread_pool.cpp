@@ -27,6 +27,9 @@ void pause_briefly() {
 #endif
 }
 
+constexpr uint64_t kLowHalf = 0xffffffff;
+constexpr size_t kLine = 64;  // what threads write stands in cache lines of its own
+
 // How long an idle worker looks for a job before it sleeps, and the caller for the last worker's end.
 constexpr std::chrono::microseconds kSpin{60};
 
@@ -46,11 +49,14 @@ bool spin_until(Done&& done) {
 }  // namespace
 
 struct ThreadPool::Shared {
-  // A job is numbered; a worker takes part in job n once `job` has become n.
-  std::atomic<uint32_t> job{0};
-  std::atomic<int64_t> next_task{0};
-  std::atomic<int> busy{0};  // workers that have not finished the current job
-  std::atomic<bool> stop{false};
+  // Workers look for tasks whenever `job` changes.
+  alignas(kLine) std::atomic<uint32_t> job{0};
+  // The current job's number in the high half, how many of its tasks are not claimed yet in the low half. Who claims
+  // one may read the job's fields below: the caller changes them only when all claimed tasks are done.
+  alignas(kLine) std::atomic<uint64_t> unclaimed{0};
+  alignas(kLine) std::atomic<int64_t> done{0};  // tasks of the current job
+  alignas(kLine) std::atomic<bool> stop{false};
+  std::atomic<bool> failed{false};
   int64_t tasks = 0;
   Function function = nullptr;
   void* context = nullptr;
@@ -58,18 +64,28 @@ struct ThreadPool::Shared {
   std::exception_ptr error;
   std::vector<std::thread> workers;
 
+  // Claims and runs tasks until there are none.
   void work(int worker) {
-    try {
-      for (;;) {
-        const int64_t task = next_task.fetch_add(1, std::memory_order_relaxed);
-        if (task >= tasks) return;
-        function(context, task, worker);
+    for (uint64_t seen = unclaimed.load(std::memory_order_relaxed); (seen & kLowHalf) != 0;) {
+      if (!unclaimed.compare_exchange_weak(seen, seen - 1, std::memory_order_acq_rel, std::memory_order_relaxed)) {
+        continue;
       }
+      run(tasks - static_cast<int64_t>(seen & kLowHalf), worker);
+      seen = unclaimed.load(std::memory_order_relaxed);
+    }
+  }
+
+  void run(int64_t task, int worker) {
+    // Once this task counts as done, the caller may go on to the next job and its number of tasks.
+    const int64_t all = tasks;
+    try {
+      if (!failed.load(std::memory_order_relaxed)) function(context, task, worker);
     } catch (...) {
       const std::scoped_lock lock(error_mutex);
       if (!error) error = std::current_exception();
-      next_task.store(tasks, std::memory_order_relaxed);
+      failed.store(true, std::memory_order_relaxed);
     }
+    if (done.fetch_add(1, std::memory_order_acq_rel) + 1 == all) done.notify_one();
   }
 
   void loop(int worker) {
@@ -82,7 +98,6 @@ struct ThreadPool::Shared {
       seen = job.load(std::memory_order_acquire);
       if (stop.load(std::memory_order_relaxed)) return;
       work(worker);
-      if (busy.fetch_sub(1, std::memory_order_acq_rel) == 1) busy.notify_one();
     }
   }
 };
@@ -112,19 +127,22 @@ void ThreadPool::run_erased(int64_t tasks, Function function, void* context) {
     return;
   }
   Shared& shared = *shared_;
+  ESPALIER_CHECK(tasks <= static_cast<int64_t>(kLowHalf));
   shared.tasks = tasks;
   shared.function = function;
   shared.context = context;
-  shared.next_task.store(0, std::memory_order_relaxed);
-  shared.busy.store(static_cast<int>(shared.workers.size()), std::memory_order_relaxed);
+  shared.done.store(0, std::memory_order_relaxed);
+  shared.failed.store(false, std::memory_order_relaxed);
+  const uint64_t number = (shared.unclaimed.load(std::memory_order_relaxed) >> 32) + 1;
+  shared.unclaimed.store(number << 32 | static_cast<uint64_t>(tasks), std::memory_order_release);
   shared.job.fetch_add(1, std::memory_order_release);
   shared.job.notify_all();
   shared.work(0);
-  const auto finished = [&] { return shared.busy.load(std::memory_order_acquire) == 0; };
+  const auto finished = [&] { return shared.done.load(std::memory_order_acquire) == tasks; };
   if (!spin_until(finished)) {
-    for (int left = shared.busy.load(std::memory_order_acquire); left != 0;
-         left = shared.busy.load(std::memory_order_acquire)) {
-      shared.busy.wait(left, std::memory_order_acquire);
+    for (int64_t done = shared.done.load(std::memory_order_acquire); done != tasks;
+         done = shared.done.load(std::memory_order_acquire)) {
+      shared.done.wait(done, std::memory_order_acquire);
     }
   }
   if (shared.error) {
