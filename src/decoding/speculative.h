@@ -32,7 +32,7 @@ class SpeculativeStrategy : public Strategy {
   AcceptanceRates& rates_;
   int64_t steps_alone_ = 0;  // since the last tree, although there were drafts
   int64_t steps_with_tree_ = 0;
-  int64_t barren_ = 0;       // steps of one node since the last tree
+  int64_t barren_ = 0;  // steps of one node since the last tree
 };
 
 }  // namespace espalier
