@@ -107,14 +107,17 @@ AdapterInfo read_adapter_info(const fs::path& directory) {
   return info;
 }
 
+void check_base(const ModelFiles& files, const std::string& sha256, const std::string& base_name,
+                const std::string& what) {
+  const std::string hash = base_hash(files);
+  if (hash == sha256) return;
+  throw InvalidArgument(error_text(what, "the base " + base_name + " (sha256 " + sha256.substr(0, 12) + "…)",
+                                   "sha256 " + hash.substr(0, 12) + "…", "the base that it was made for"));
+}
+
 void apply_adapter(ModelFiles& files, const fs::path& directory) {
   const AdapterInfo info = read_adapter_info(directory);
-  const std::string hash = base_hash(files);
-  if (hash != info.base_sha256) {
-    throw InvalidArgument(error_text("adapter " + directory.string(),
-                                     "the base " + info.base_name + " (sha256 " + info.base_sha256.substr(0, 12) + "…)",
-                                     "sha256 " + hash.substr(0, 12) + "…", "the base that it was made for"));
-  }
+  check_base(files, info.base_sha256, info.base_name, "adapter " + directory.string());
   if (static_cast<int64_t>(info.attention.size()) != files.config.num_hidden_layers) {
     throw CorruptFile(error_text(directory.string() + ": attention",
                                  std::to_string(files.config.num_hidden_layers) + " layers",

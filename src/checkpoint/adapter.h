@@ -26,6 +26,10 @@ struct AdapterInfo {
 // Throws InvalidArgument (no such adapter), CorruptFile.
 AdapterInfo read_adapter_info(const std::filesystem::path& directory);
 
+// Throws InvalidArgument when `what` was made for another base than `files` (both hashes are named).
+void check_base(const ModelFiles& files, const std::string& sha256, const std::string& base_name,
+                const std::string& what);
+
 // Lays the adapter over `files`: attention and tensors. Throws InvalidArgument when it was made for another base (both
 // hashes are named), CorruptFile when a tensor does not fit.
 void apply_adapter(ModelFiles& files, const std::filesystem::path& directory);

@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <fstream>
-#include <map>
 #include <nlohmann/json.hpp>
 #include <unordered_map>
 
@@ -18,6 +17,7 @@
 #include "core/rng.h"
 #include "decoding/drafters/draft_head.h"
 #include "training/run_state.h"
+#include "training/shuffled.h"
 
 namespace espalier {
 namespace {
@@ -318,24 +318,6 @@ class HeadTraining {
   std::vector<Parameter> parameters_;
 };
 
-// Positions [first, first + count) of an endless stream that shuffles `all` anew in every epoch.
-std::vector<int64_t> shuffled(const std::vector<int64_t>& all, uint64_t seed, int64_t first, int64_t count,
-                              std::pair<int64_t, std::vector<int64_t>>& epoch) {
-  const auto n = static_cast<int64_t>(all.size());
-  std::vector<int64_t> chosen;
-  for (int64_t i = first; i < first + count; ++i) {
-    if (epoch.first != i / n) {
-      epoch = {i / n, all};
-      Random random(seed, static_cast<uint64_t>(epoch.first) + 1);
-      for (size_t j = all.size(); j > 1; --j) {
-        std::swap(epoch.second[j - 1], epoch.second[static_cast<size_t>(random.below(static_cast<int64_t>(j)))]);
-      }
-    }
-    chosen.push_back(epoch.second[static_cast<size_t>(i % n)]);
-  }
-  return chosen;
-}
-
 std::string text_identity(const DraftHeadOptions& options, const Model& model, const std::string& base) {
   Sha256 prompts;
   for (const std::vector<int32_t>& prompt : options.prompts) {
@@ -407,17 +389,6 @@ void check(const DraftHeadOptions& options, const Model& model) {
   if (options.prompts.empty()) throw InvalidArgument(error_text("draft", "at least one prompt", "none"));
 }
 
-// Lines of steps after the checkpoint belong to steps that will run again.
-void keep_metrics(const fs::path& path, int64_t steps) {
-  std::ifstream file(path);
-  std::string line, kept;
-  while (std::getline(file, line)) {
-    const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-    if (json.is_object() && json.value("step", int64_t{0}) <= steps && json.contains("step")) kept += line + "\n";
-  }
-  write_file(path, kept);
-}
-
 }  // namespace
 
 DraftHeadResult train_draft_head(const ModelFiles& files, const Model& model, Workspace& workspace,
@@ -455,9 +426,8 @@ DraftHeadResult train_draft_head(const ModelFiles& files, const Model& model, Wo
   if (fs::exists(checkpoint)) position = load_run(checkpoint, training.parameters(), optimizer, made_by);
   const auto total = static_cast<int64_t>(options.epochs * static_cast<double>(rows.train.size()));
   const int64_t steps = std::max<int64_t>(1, total / options.batch);
-  keep_metrics(options.out / "metrics.jsonl", optimizer.steps);
+  keep_metrics(options.out / "metrics.jsonl", "step", optimizer.steps);
   std::ofstream metrics(options.out / "metrics.jsonl", std::ios::app);
-  std::pair<int64_t, std::vector<int64_t>> epoch{-1, {}};
   auto saved = Clock::now();
   double shown = 0;
   {
@@ -466,8 +436,7 @@ DraftHeadResult train_draft_head(const ModelFiles& files, const Model& model, Wo
       const double share = static_cast<double>(optimizer.steps) / static_cast<double>(steps);
       const double warm = std::min(1.0, static_cast<double>(optimizer.steps + 1) / kWarmupSteps);
       const double rate = options.rate * warm * (0.02 + 0.49 * (1 + std::cos(M_PI * share)));
-      const double loss =
-          training.backward(shuffled(rows.train, options.texts.seed, position.rows, options.batch, epoch));
+      const double loss = training.backward(shuffled(rows.train, options.texts.seed, position.rows, options.batch));
       if (!std::isfinite(loss)) {
         throw Internal(error_text("draft", "a finite loss", std::to_string(loss), "a smaller --rate"));
       }

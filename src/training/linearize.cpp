@@ -115,7 +115,7 @@ class Run {
     }
     if (exists) {
       position_ = load_run(checkpoint_, student_.parameters(), optimizer_, identity_);
-      keep_metrics();
+      keep_metrics(options_.out / "metrics.jsonl", "tokens", position_.tokens);
       return;
     }
     write_file(options_.out / "metrics.jsonl", "");
@@ -126,17 +126,6 @@ class Run {
     std::fprintf(stderr, "held-out %s: teacher %.4g, before training %.4g\n", measure().c_str(), position_.teacher,
                  position_.before);
     save();
-  }
-
-  // Lines written after the checkpoint belong to steps that will run again.
-  void keep_metrics() const {
-    std::ifstream file(options_.out / "metrics.jsonl");
-    std::string line, kept;
-    while (std::getline(file, line)) {
-      const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
-      if (json.is_object() && json.value("tokens", int64_t{0}) <= position_.tokens) kept += line + "\n";
-    }
-    write_file(options_.out / "metrics.jsonl", kept);
   }
 
   double seconds() const { return position_.seconds + seconds_since(begin_); }

@@ -3,10 +3,12 @@
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 
+#include <fstream>
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/safetensors.h"
 #include "core/error.h"
+#include "core/file.h"
 
 namespace espalier {
 
@@ -81,6 +83,16 @@ RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& 
         error_text(path.string() + ": position", "a JSON object with the run's counters", "something else"));
   }
   return position;
+}
+
+void keep_metrics(const std::filesystem::path& path, const char* counter, int64_t most) {
+  std::ifstream file(path);
+  std::string line, kept;
+  while (std::getline(file, line)) {
+    const nlohmann::json json = nlohmann::json::parse(line, nullptr, false);
+    if (json.is_object() && json.contains(counter) && json.value(counter, int64_t{0}) <= most) kept += line + "\n";
+  }
+  write_file(path, kept);
 }
 
 }  // namespace espalier

@@ -28,4 +28,8 @@ void check_made_by(const std::filesystem::path& path, const std::string& made_by
 RunPosition load_run(const std::filesystem::path& path, std::vector<Parameter>& parameters, Adam& optimizer,
                      const std::string& made_by);
 
+// Keeps the lines of metrics.jsonl whose `counter` is at most `most`: those after a checkpoint belong to steps that
+// will run again.
+void keep_metrics(const std::filesystem::path& path, const char* counter, int64_t most);
+
 }  // namespace espalier

@@ -7,7 +7,7 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
-#include "core/rng.h"
+#include "training/shuffled.h"
 
 namespace espalier {
 
@@ -49,21 +49,7 @@ at::Tensor TextRows::gather(const std::vector<int64_t>& rows) const {
 }
 
 at::Tensor TextRows::rows(int64_t first, int64_t count) const {
-  std::vector<int64_t> chosen;
-  std::vector<int64_t> order;
-  int64_t shuffled_epoch = -1;
-  for (int64_t i = first; i < first + count; ++i) {
-    const int64_t epoch = i / training_rows();
-    if (epoch != shuffled_epoch) {
-      order = order_;
-      Random random(seed_, static_cast<uint64_t>(epoch) + 1);
-      for (size_t j = order.size(); j > 1; --j)
-        std::swap(order[j - 1], order[static_cast<size_t>(random.below(static_cast<int64_t>(j)))]);
-      shuffled_epoch = epoch;
-    }
-    chosen.push_back(order[static_cast<size_t>(i % training_rows())]);
-  }
-  return gather(chosen);
+  return gather(shuffled(order_, seed_, first, count));
 }
 
 std::string TextRows::fingerprint() const {

@@ -3,8 +3,10 @@
 #include <nlohmann/json.hpp>
 #include <set>
 
+#include "checkpoint/adapter.h"
 #include "core/error.h"
 #include "core/file.h"
+#include "decoding/drafters/likeliest.h"
 
 namespace espalier {
 namespace {
@@ -40,25 +42,11 @@ DraftHeadInfo read_info(const fs::path& path) {
   return info;
 }
 
-std::vector<float> concatenated_norms(const Kernels& kernels, const float* state, const std::vector<float>& state_norm,
-                                      const float* embedding, const std::vector<float>& token_norm) {
-  const auto d = static_cast<int64_t>(state_norm.size());
-  std::vector<float> x(static_cast<size_t>(2 * d));
-  kernels.rms_norm(state, state_norm.data(), kNormEps, d, x.data());
-  kernels.rms_norm(embedding, token_norm.data(), kNormEps, d, x.data() + d);
-  return x;
-}
-
 }  // namespace
 
 DraftHead DraftHead::load(const fs::path& directory, const ModelFiles& base, const Model& model) {
   const DraftHeadInfo info = read_info(directory / "draft_head.json");
-  const std::string hash = base_hash(base);
-  if (hash != info.base_sha256) {
-    throw InvalidArgument(error_text("draft head " + directory.string(),
-                                     "the base " + info.base_name + " (sha256 " + info.base_sha256.substr(0, 12) + "…)",
-                                     "sha256 " + hash.substr(0, 12) + "…", "the base that it was made for"));
-  }
+  check_base(base, info.base_sha256, info.base_name, "draft head " + directory.string());
   return DraftHead(info, SafetensorsSource({directory / "draft_head.safetensors"}), model);
 }
 
@@ -94,11 +82,13 @@ void DraftHead::advance(const float* state, int32_t token, ThreadPool& pool, Are
   float* embedding = scratch.floats(hidden_size_);
   float* unused = scratch.floats(hidden_size_);
   model_->token_rows(token, embedding, unused);
-  const std::vector<float> x = concatenated_norms(kernels, state, state_norm_, embedding, token_norm_);
+  float* x = scratch.floats(2 * hidden_size_);
+  kernels.rms_norm(state, state_norm_.data(), kNormEps, hidden_size_, x);
+  kernels.rms_norm(embedding, token_norm_.data(), kNormEps, hidden_size_, x + hidden_size_);
   float* wide = scratch.floats(width_);
   const PackedMatrix *in = &in_, *back = &out_;
   const OutputRows wide_rows{wide, width_}, out_rows{out, hidden_size_};
-  multiply(kernels, pool, scratch, {&in, 1}, x.data(), 1, 2 * hidden_size_, {&wide_rows, 1});
+  multiply(kernels, pool, scratch, {&in, 1}, x, 1, 2 * hidden_size_, {&wide_rows, 1});
   kernels.activate(Activation::kSilu, wide, width_, wide);
   multiply(kernels, pool, scratch, {&back, 1}, wide, 1, width_, {&out_rows, 1});
   kernels.add(state, out, hidden_size_, out);
@@ -114,14 +104,9 @@ void DraftHead::guess(const float* state, int64_t count, double least, ThreadPoo
   const PackedMatrix* head = &head_;
   const OutputRows rows{logits, n};
   multiply(kernels, pool, scratch, {&head, 1}, state, 1, hidden_size_, {&rows, 1});
-  const float shift = kernels.max(logits, n);
-  const float sum = kernels.exp_sum(logits, shift, n, logits);
   const size_t first = out.size();
-  for (int64_t i = 0; i < n; ++i) {
-    const float probability = logits[i] / sum;
-    if (probability >= least) out.push_back({tokens_[static_cast<size_t>(i)], probability});
-  }
-  keep_likeliest(out, first, static_cast<size_t>(count));
+  add_likeliest(kernels, logits, n, least, count, logits, out);
+  for (size_t i = first; i < out.size(); ++i) out[i].token = tokens_[static_cast<size_t>(out[i].token)];
   scratch.release(mark);
 }
 

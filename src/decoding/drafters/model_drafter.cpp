@@ -4,14 +4,14 @@
 #include <string>
 
 #include "core/error.h"
+#include "decoding/drafters/likeliest.h"
 
 namespace espalier {
 namespace {
 
 // Guesses at a node, and the reach below which none is worth its time.
-constexpr size_t kGuesses = 4;
-constexpr double kLeastReach = 0.15;
-constexpr float kLeastProbability = 0.03f;
+constexpr int64_t kGuesses = 4;
+constexpr double kLeastReach = 0.15, kLeastProbability = 0.03;
 
 }  // namespace
 
@@ -61,14 +61,7 @@ void ModelDrafter::children(DraftCursor cursor, double reach, std::vector<DraftC
   const float* logits = output_.logits(0, rows - 1);
   const int64_t n = model_.config().vocab_size;
   scores_.resize(static_cast<size_t>(n));
-  const Kernels& kernels = model_.kernels();
-  const float sum = kernels.exp_sum(logits, kernels.max(logits, n), n, scores_.data());
-  const size_t first = out.size();
-  for (int32_t token = 0; token < n; ++token) {
-    const float probability = scores_[static_cast<size_t>(token)] / sum;
-    if (probability >= kLeastProbability) out.push_back({token, probability});
-  }
-  keep_likeliest(out, first, kGuesses);
+  add_likeliest(model_.kernels(), logits, n, kLeastProbability, kGuesses, scores_.data(), out);
 }
 
 void check_draft_model(const Model& draft, const Model& model) {
