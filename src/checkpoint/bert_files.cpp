@@ -6,7 +6,9 @@
 
 namespace espalier {
 
-ModelConfig read_bert_config(const ConfigJson& json) {
+namespace {
+
+ModelConfig read_config(const ConfigJson& json) {
   ModelConfig config;
   const std::string positions = json.text("position_embedding_type", "absolute");
   json.require(positions == "absolute", "position_embedding_type", "absolute", positions);
@@ -36,7 +38,7 @@ ModelConfig read_bert_config(const ConfigJson& json) {
   return config;
 }
 
-std::shared_ptr<const TensorSource> view_bert_tensors(std::shared_ptr<const TensorSource> tensors, const ModelConfig&) {
+std::shared_ptr<const TensorSource> view_tensors(std::shared_ptr<const TensorSource> tensors, const ModelConfig&) {
   std::map<std::string, TensorView> views;
   for (const std::string& stored : tensors->names()) {
     std::string name = stored;
@@ -48,6 +50,12 @@ std::shared_ptr<const TensorSource> view_bert_tensors(std::shared_ptr<const Tens
     if (name != stored) views[name] = {.stored = stored};
   }
   return std::make_shared<TensorViews>(std::move(tensors), views);
+}
+
+}  // namespace
+
+FamilyFiles bert_files() {
+  return {read_config, view_tensors};
 }
 
 }  // namespace espalier

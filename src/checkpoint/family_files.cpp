@@ -5,20 +5,6 @@
 namespace espalier {
 namespace {
 
-struct FamilyFiles {
-  std::string_view model_type;
-  ModelConfig (*read_config)(const ConfigJson& json);
-  // Null: tensors are named as they are.
-  std::shared_ptr<const TensorSource> (*view)(std::shared_ptr<const TensorSource> tensors, const ModelConfig& config);
-};
-constexpr FamilyFiles kFamilies[] = {
-    {"llama", read_llama_config, nullptr},
-    {"gpt2", read_gpt2_config, view_gpt2_tensors},
-    {"bert", read_bert_config, view_bert_tensors},
-    {"t5", read_t5_config, nullptr},
-    {"flash", read_flash_config, view_flash_tensors},
-};
-
 // "espalier": {"attention": SPEC or one for each layer, "encoder_attention": SPEC}: a linearized model that was saved
 // whole.
 void read_attention(const nlohmann::json& json, ModelConfig& config) {
@@ -131,9 +117,9 @@ ModelConfig read_model_config(const nlohmann::json& json) {
   const ConfigJson fields(json);
   const std::string family = fields.text("model_type", "");
   std::string known;
-  for (const FamilyFiles& own : kFamilies) {
+  for (const FamilyEntry& own : kFamilyFiles) {
     if (own.model_type == family) {
-      ModelConfig config = own.read_config(fields);
+      ModelConfig config = own.files().read_config(fields);
       config.family = family;
       read_attention(json, config);
       return config;
@@ -145,8 +131,10 @@ ModelConfig read_model_config(const nlohmann::json& json) {
 
 std::shared_ptr<const TensorSource> view_model_tensors(std::shared_ptr<const TensorSource> tensors,
                                                        const ModelConfig& config) {
-  for (const FamilyFiles& own : kFamilies) {
-    if (own.model_type == config.family && own.view) return own.view(std::move(tensors), config);
+  for (const FamilyEntry& own : kFamilyFiles) {
+    if (own.model_type != config.family) continue;
+    const auto view = own.files().view;
+    return view ? view(std::move(tensors), config) : tensors;
   }
   return tensors;
 }

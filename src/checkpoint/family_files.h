@@ -4,6 +4,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <string>
+#include <string_view>
 
 #include "checkpoint/model_files.h"
 
@@ -53,18 +54,22 @@ ModelConfig read_model_config(const nlohmann::json& json);
 std::shared_ptr<const TensorSource> view_model_tensors(std::shared_ptr<const TensorSource> tensors,
                                                        const ModelConfig& config);
 
-// Of each family, in <family>_files.cpp; a reader leaves `family` alone, and `attention` where it is softmax.
-ModelConfig read_llama_config(const ConfigJson& json);
-ModelConfig read_gpt2_config(const ConfigJson& json);
-ModelConfig read_bert_config(const ConfigJson& json);
-ModelConfig read_t5_config(const ConfigJson& json);
-ModelConfig read_flash_config(const ConfigJson& json);
-std::shared_ptr<const TensorSource> view_gpt2_tensors(std::shared_ptr<const TensorSource> tensors,
-                                                      const ModelConfig& config);
-std::shared_ptr<const TensorSource> view_bert_tensors(std::shared_ptr<const TensorSource> tensors,
-                                                      const ModelConfig& config);
+struct FamilyFiles {
+  // Leaves `family` alone, and `attention` where it is softmax.
+  ModelConfig (*read_config)(const ConfigJson& json);
+  // Null: tensors are named as they are.
+  std::shared_ptr<const TensorSource> (*view)(std::shared_ptr<const TensorSource> tensors,
+                                              const ModelConfig& config) = nullptr;
+};
 
-std::shared_ptr<const TensorSource> view_flash_tensors(std::shared_ptr<const TensorSource> tensors,
-                                                       const ModelConfig& config);
+// Each is defined in <family>_files.cpp. Their list, by model_type: two words for a family.
+FamilyFiles llama_files(), gpt2_files(), bert_files(), t5_files(), flash_files();
+
+struct FamilyEntry {
+  std::string_view model_type;
+  FamilyFiles (*files)();
+};
+inline constexpr FamilyEntry kFamilyFiles[] = {
+    {"llama", llama_files}, {"gpt2", gpt2_files}, {"bert", bert_files}, {"t5", t5_files}, {"flash", flash_files}};
 
 }  // namespace espalier

@@ -24,9 +24,7 @@ std::vector<int64_t> channels_in_halves(int64_t channels) {
   return order;
 }
 
-}  // namespace
-
-ModelConfig read_flash_config(const ConfigJson& json) {
+ModelConfig read_config(const ConfigJson& json) {
   ModelConfig config;
   // In both forms what a row gives changes with the rows after it.
   json.require_flag("square", false);
@@ -74,8 +72,8 @@ ModelConfig read_flash_config(const ConfigJson& json) {
   return config;
 }
 
-std::shared_ptr<const TensorSource> view_flash_tensors(std::shared_ptr<const TensorSource> tensors,
-                                                       const ModelConfig& config) {
+std::shared_ptr<const TensorSource> view_tensors(std::shared_ptr<const TensorSource> tensors,
+                                                 const ModelConfig& config) {
   // Files that were written from the wrapper that trains it have the prefix.
   const std::string stored = tensors->find("net.token_emb.weight") ? "net." : "";
   const int64_t roles = config.head_dim / 2;
@@ -124,6 +122,12 @@ std::shared_ptr<const TensorSource> view_flash_tensors(std::shared_ptr<const Ten
     }
   }
   return std::make_shared<TensorViews>(std::move(tensors), views);
+}
+
+}  // namespace
+
+FamilyFiles flash_files() {
+  return {read_config, view_tensors};
 }
 
 }  // namespace espalier

@@ -5,7 +5,9 @@
 
 namespace espalier {
 
-ModelConfig read_gpt2_config(const ConfigJson& json) {
+namespace {
+
+ModelConfig read_config(const ConfigJson& json) {
   ModelConfig config;
   json.require_flag("scale_attn_weights", true);
   json.require_flag("scale_attn_by_inverse_layer_idx", false);
@@ -29,8 +31,8 @@ ModelConfig read_gpt2_config(const ConfigJson& json) {
   return config;
 }
 
-std::shared_ptr<const TensorSource> view_gpt2_tensors(std::shared_ptr<const TensorSource> tensors,
-                                                      const ModelConfig& config) {
+std::shared_ptr<const TensorSource> view_tensors(std::shared_ptr<const TensorSource> tensors,
+                                                 const ModelConfig& config) {
   // Files that were written from the model without its head lack the prefix.
   const std::string stored = tensors->find("transformer.wte.weight") ? "transformer." : "";
   std::map<std::string, TensorView> views;
@@ -57,6 +59,12 @@ std::shared_ptr<const TensorSource> view_gpt2_tensors(std::shared_ptr<const Tens
     add("mlp.down_proj", "mlp.c_proj", true, 0, 1);
   }
   return std::make_shared<TensorViews>(std::move(tensors), views);
+}
+
+}  // namespace
+
+FamilyFiles gpt2_files() {
+  return {read_config, view_tensors};
 }
 
 }  // namespace espalier

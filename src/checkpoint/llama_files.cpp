@@ -34,9 +34,7 @@ void read_rope(const ConfigJson& json, ModelConfig& config) {
   }
 }
 
-}  // namespace
-
-ModelConfig read_llama_config(const ConfigJson& json) {
+ModelConfig read_config(const ConfigJson& json) {
   ModelConfig config;
   json.require(!json.has("sliding_window"), "sliding_window", "none (use --attention 'window(group=N)')",
                "a window of the model's own");
@@ -61,6 +59,12 @@ ModelConfig read_llama_config(const ConfigJson& json) {
                                  std::to_string(config.num_attention_heads)));
   }
   return config;
+}
+
+}  // namespace
+
+FamilyFiles llama_files() {
+  return {read_config};
 }
 
 }  // namespace espalier

@@ -6,7 +6,9 @@
 
 namespace espalier {
 
-ModelConfig read_t5_config(const ConfigJson& json) {
+namespace {
+
+ModelConfig read_config(const ConfigJson& json) {
   ModelConfig config;
   const std::string mlp = json.text("feed_forward_proj", "relu");
   config.gated_mlp = mlp.starts_with("gated-");
@@ -41,6 +43,12 @@ ModelConfig read_t5_config(const ConfigJson& json) {
                                  std::to_string(config.relative_bias_buckets)));
   }
   return config;
+}
+
+}  // namespace
+
+FamilyFiles t5_files() {
+  return {read_config};
 }
 
 }  // namespace espalier

@@ -15,7 +15,8 @@
 namespace espalier {
 namespace {
 
-constexpr int kMostRows = 12;  // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
+constexpr int kMostRows = 12;        // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
+constexpr int kMostStreamRows = 24;  // against one panel
 
 // An odd number of cache lines, so that the rows of a tile do not meet in the same sets of the cache.
 int64_t packed_depth(int64_t inputs) {
@@ -23,28 +24,39 @@ int64_t packed_depth(int64_t inputs) {
   return ((inputs + kLine - 1) / kLine | 1) * kLine;
 }
 
+// The first lanes, as many as exist of a panel, one bit each.
+__mmask16 existing(int64_t lanes) {
+  return static_cast<__mmask16>(lanes >= kPanel ? 0xffff : (1 << lanes) - 1);
+}
+
+// float_to_bf16() of the lanes of a mask.
+ESPALIER_DOT inline void round_to_bf16(const float* x, __mmask16 lanes, bf16* out) {
+  const __m512i bits = _mm512_maskz_loadu_epi32(lanes, x), high = _mm512_srli_epi32(bits, 16);
+  const __m512i odd = _mm512_and_si512(high, _mm512_set1_epi32(1));
+  const __m512i up = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
+  const __mmask16 nan = _mm512_cmp_ps_mask(_mm512_castsi512_ps(bits), _mm512_castsi512_ps(bits), _CMP_UNORD_Q);
+  const __m512i rounded = _mm512_mask_or_epi32(_mm512_srli_epi32(up, 16), nan, high, _mm512_set1_epi32(0x40));
+  _mm512_mask_cvtepi32_storeu_epi16(out, lanes, rounded);
+}
+
 // out [rows][depth]
 ESPALIER_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* row = x + r * x_stride;
     bf16* rounded = static_cast<bf16*>(out) + r * depth;
-    for (int64_t k = 0; k < inputs; ++k) rounded[k] = float_to_bf16(row[k]);
+    int64_t k = 0;
+    for (; k + 16 <= inputs; k += 16) round_to_bf16(row + k, 0xffff, rounded + k);
+    round_to_bf16(row + k, existing(inputs - k), rounded + k);
     if (inputs % 2 == 1) rounded[inputs] = 0;
   }
 }
 
-// An input pair of row r for all lanes. Three rows share a pointer: it, one and two strides on are
-// single addresses.
-ESPALIER_DOT inline __m512bh pair_of_row(const char* const* third, int r, int64_t stride) {
-  return reinterpret_cast<__m512bh>(_mm512_set1_epi32(*reinterpret_cast<const int*>(third[r / 3] + r % 3 * stride)));
+// An input pair of row r. Three rows share a pointer: it, one and two strides on are single addresses.
+inline const int* pair_of_row(const char* const* third, int r, int64_t stride) {
+  return reinterpret_cast<const int*>(third[r / 3] + r % 3 * stride);
 }
 
-// The outputs of a panel that exist, one bit each.
-__mmask16 existing(int64_t outputs) {
-  return static_cast<__mmask16>(outputs >= kPanel ? 0xffff : (1 << outputs) - 1);
-}
-
-template <int kRows, int kPanels>
+template <int kRows, int kPanels, int kInto>
 ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   const bf16* w = static_cast<const bf16*>(tile.weights) + panel * tile.panel_stride;
   const int64_t x_stride = tile.x_depth * static_cast<int64_t>(sizeof(bf16));
@@ -53,7 +65,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
     x[i] = static_cast<const char*>(tile.x) + 3 * i * x_stride + tile.begin * static_cast<int64_t>(sizeof(bf16));
   }
   constexpr int64_t kPair = 2 * kPanel;  // weights of one pair of inputs: 64 bytes
-  const int64_t panel_ahead = tile.panel_stride / kPair * tile.prefetch_step;
+  const int64_t panel_ahead = tile.panel_stride * static_cast<int64_t>(sizeof(bf16));
   const char* next = tile.prefetch + panel * panel_ahead;
 
   __m512 sum[kPanels][kRows];
@@ -62,7 +74,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   for (int p = 0; p < kPanels; ++p) {
     const int64_t output = (panel + p) * kPanel;
     mask[p] = existing(tile.outputs - output);
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int r = 0; r < kRows; ++r) {
       sum[p][r] =
           tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
@@ -72,12 +84,16 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
     __m512bh weights[kPanels];
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      _mm_prefetch(next + p * panel_ahead, _MM_HINT_T0);
+      __builtin_prefetch(next + p * panel_ahead, 0, kInto);
       weights[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + p * tile.panel_stride));
     }
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int r = 0; r < kRows; ++r) {
-      const __m512bh inputs = pair_of_row(x, r, x_stride);
+      if constexpr (kPanels == 1) {  // g++ 12 would load the pair by an instruction of its own
+        asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum[0][r]) : "v"(weights[0]), "m"(*pair_of_row(x, r, x_stride)));
+        continue;
+      }
+      const __m512bh inputs = reinterpret_cast<__m512bh>(_mm512_set1_epi32(*pair_of_row(x, r, x_stride)));
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) sum[p][r] = _mm512_dpbf16_ps(sum[p][r], weights[p], inputs);
     }
@@ -88,7 +104,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   }
 #pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 16
+#pragma GCC unroll 24
     for (int r = 0; r < kRows; ++r) {
       _mm512_mask_storeu_ps(tile.y + r * tile.y_stride + (panel + p) * kPanel, mask[p], sum[p][r]);
     }
@@ -97,29 +113,31 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
 
 // Two panels share each input that is loaded; three keep the sums of few rows from waiting for each other, and leave no
 // rest of the six that a task has.
-template <int kRows>
+template <int kRows, int kInto>
 void dot_rows(const GemmTile& tile) {
-  constexpr int kPanels = kRows <= 2 ? 3 : 2;
+  constexpr int kPanels = kRows <= 2 ? 3 : kRows <= kMostRows ? 2 : 1;
   int64_t panel = 0;
-  for (; panel + kPanels <= tile.panels; panel += kPanels) dot_tile<kRows, kPanels>(tile, panel);
-  for (; panel < tile.panels; ++panel) dot_tile<kRows, 1>(tile, panel);
+  for (; panel + kPanels <= tile.panels; panel += kPanels) dot_tile<kRows, kPanels, kInto>(tile, panel);
+  for (; panel < tile.panels; ++panel) dot_tile<kRows, 1, kInto>(tile, panel);
 }
 
-template <int kRows = 1>
+template <int kInto, int kRows = 1>
 void dot_tiles(const GemmTile& tile) {
-  if (tile.rows == kRows) return dot_rows<kRows>(tile);
-  if constexpr (kRows < kMostRows) dot_tiles<kRows + 1>(tile);
+  if (tile.rows == kRows) return dot_rows<kRows, kInto>(tile);
+  if constexpr (kRows < kMostStreamRows) dot_tiles<kInto, kRows + 1>(tile);
 }
 
 }  // namespace
 
 void fill_gemm_dot(Kernels& kernels) {
-  kernels.gemm_bf16 = {.tile_rows = kMostRows,
-                       .stream_rows = kMostRows,
-                       .input_bytes = sizeof(bf16),
-                       .packed_depth = packed_depth,
-                       .pack = pack_rows,
-                       .tile = dot_tiles<>};
+  kernels.gemm_bf16 = {
+      .tile_rows = kMostRows,
+      .tile_panels = 2,
+      .stream_rows = kMostStreamRows,
+      .input_bytes = sizeof(bf16),
+      .packed_depth = packed_depth,
+      .pack = pack_rows,
+      .tile = prefetches_into_second_level() ? dot_tiles<kIntoSecondLevel> : dot_tiles<kIntoFirstLevel>};
 }
 
 }  // namespace espalier

@@ -63,6 +63,10 @@ ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kPanels][kRows], const std:
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         const int* four = reinterpret_cast<const int*>(x.of(x.b, r) + (line + half * kLines) * 4);
+        if constexpr (kPanels == 1) {
+          asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(dot[0][r]) : "v"(q[0]), "m"(*four));
+          continue;
+        }
         const __m512i input = _mm512_set1_epi32(*four);
 #pragma GCC unroll 4
         for (int p = 0; p < kPanels; ++p) dot[p][r] = _mm512_dpbusd_epi32(dot[p][r], q[p], input);
@@ -85,7 +89,7 @@ ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kPanels][kRows], const std:
   }
 }
 
-template <int kRows, int kPanels, int kBits, bool kMinimum>
+template <int kRows, int kPanels, int kBits, bool kMinimum, int kInto>
 ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
   constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
   constexpr int64_t kBlockBytes = kFormat.superblock_bytes();
@@ -114,7 +118,7 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
       for (int64_t line = 0; line < kBlockBytes / 64; ++line) {
-        _mm_prefetch(next + p * panel_ahead + line * tile.prefetch_step, _MM_HINT_T0);
+        __builtin_prefetch(next + p * panel_ahead + line * tile.prefetch_step, 0, kInto);
       }
     }
     next += kBlockBytes / 64 * tile.prefetch_step;
@@ -138,18 +142,26 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
   }
 }
 
-template <int kRows, int kBits, bool kMinimum>
+template <int kRows, int kBits, bool kMinimum, int kInto>
 void int_rows(const GemmTile& tile) {
   constexpr int kPanels = kRows <= 2 ? 4 : kRows <= 6 ? 2 : 1;
   int64_t panel = 0;
-  for (; panel + kPanels <= tile.panels; panel += kPanels) int_tile<kRows, kPanels, kBits, kMinimum>(tile, panel);
-  for (; panel < tile.panels; ++panel) int_tile<kRows, 1, kBits, kMinimum>(tile, panel);
+  for (; panel + kPanels <= tile.panels; panel += kPanels)
+    int_tile<kRows, kPanels, kBits, kMinimum, kInto>(tile, panel);
+  for (; panel < tile.panels; ++panel) int_tile<kRows, 1, kBits, kMinimum, kInto>(tile, panel);
 }
 
-template <int kBits, bool kMinimum, int kRows = 1>
+template <int kBits, bool kMinimum, int kInto, int kRows = 1>
 void int_tiles(const GemmTile& tile) {
-  if (tile.rows == kRows) return int_rows<kRows, kBits, kMinimum>(tile);
-  if constexpr (kRows < kMostRows) int_tiles<kBits, kMinimum, kRows + 1>(tile);
+  if (tile.rows == kRows) return int_rows<kRows, kBits, kMinimum, kInto>(tile);
+  if constexpr (kRows < kMostRows) int_tiles<kBits, kMinimum, kInto, kRows + 1>(tile);
+}
+
+template <int kInto>
+void set_tiles(Kernels& kernels) {
+  kernels.gemm_int8.tile = int_tiles<8, false, kInto>;
+  kernels.gemm_int4.tile = int_tiles<4, false, kInto>;
+  kernels.gemm_int4_min.tile = int_tiles<4, true, kInto>;
 }
 
 }  // namespace
@@ -158,9 +170,7 @@ void fill_gemm_int_dot(Kernels& kernels) {
   for (Gemm* gemm : {&kernels.gemm_int8, &kernels.gemm_int4, &kernels.gemm_int4_min}) {
     gemm->tile_rows = gemm->stream_rows = kMostRows;
   }
-  kernels.gemm_int8.tile = int_tiles<8, false>;
-  kernels.gemm_int4.tile = int_tiles<4, false>;
-  kernels.gemm_int4_min.tile = int_tiles<4, true>;
+  prefetches_into_second_level() ? set_tiles<kIntoSecondLevel>(kernels) : set_tiles<kIntoFirstLevel>(kernels);
 }
 
 }  // namespace espalier

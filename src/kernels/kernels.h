@@ -42,9 +42,10 @@ struct GemmTile {
 
 // The product of one weight type.
 struct Gemm {
-  int64_t tile_rows;    // most rows of a tile
-  int64_t stream_rows;  // up to so many rows, one call takes all panels of a task, in the order of memory
-  int64_t input_bytes;  // of one input of one packed row
+  int64_t tile_rows;        // most rows of a tile
+  int64_t tile_panels = 1;  // that it takes best, where rows are many
+  int64_t stream_rows;      // up to so many rows, one call takes all panels of a task, in the order of memory
+  int64_t input_bytes;      // of one input of one packed row
   int64_t (*packed_depth)(int64_t inputs);  // inputs that a packed row has room for
   // What tiles want of some rows: x [rows, inputs], rows x_stride apart, rounded to the weight type, with a zero where
   // the weights have an input more; as [depth][rows] or [rows][depth], as the tile function reads it.

@@ -40,7 +40,7 @@ int64_t panel_bytes(int64_t inputs, WeightType type) {
 }
 
 // A part of a panel and of a tile's rows that stay in the first-level cache together.
-constexpr int64_t kPartBytes = 12 << 10;
+constexpr int64_t kPartBytes = 128 << 10;
 // Rows that stay in the second-level cache while a run of panels goes by.
 constexpr int64_t kBandTiles = 16;
 constexpr int64_t kLine = 64;  // bytes of a cache line
@@ -227,7 +227,7 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
                                                               : weights.inputs();
   const int64_t input_bytes = bytes / depth;  // 16 weights
   const Gemm& gemm = *x.gemm;
-  const int64_t last_panel = panels_of(weights.outputs()) - 1;
+  const int64_t all_panels = panels_of(weights.outputs());
   GemmTile tile{.x_depth = x.depth,
                 .inputs = depth,
                 .panel_stride = quantized ? bytes : depth * kPanel,
@@ -253,20 +253,22 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
     return run(0, panels.begin, panels.end - panels.begin, 0, depth);
   }
 
-  const int64_t parts = std::clamp<int64_t>((bytes + kPartBytes - 1) / kPartBytes, 1, std::max<int64_t>(1, depth / 64));
+  const int64_t part_bytes = kPartBytes / gemm.tile_panels;
+  const int64_t parts = std::clamp<int64_t>((bytes + part_bytes - 1) / part_bytes, 1, std::max<int64_t>(1, depth / 64));
   const int64_t unit = quantized ? kSuperblock : 2;  // parts are made of
   const auto part_begin = [&](int64_t part) { return depth / unit * part / parts * unit; };
   for (int64_t band = 0; band < x.tiles; band += kBandTiles) {
     const int64_t band_end = std::min(x.tiles, band + kBandTiles);
-    for (int64_t panel = panels.begin; panel < panels.end; ++panel) {
-      // Each call asks for its share of the next panel. In later bands it is in the cache already.
-      const bool asks = band == 0 && panel < last_panel;
-      tile.prefetch = reinterpret_cast<const char*>(weights.data()) + (asks ? panel + 1 : panel) * bytes;
+    for (int64_t panel = panels.begin, count; panel < panels.end; panel += count) {
+      count = std::min(gemm.tile_panels, panels.end - panel);
+      // Each call asks for its share of the next panels. In later bands they are in the cache already.
+      const bool asks = band == 0 && panel + count + gemm.tile_panels <= all_panels;
+      tile.prefetch = reinterpret_cast<const char*>(weights.data()) + (asks ? panel + count : panel) * bytes;
       tile.prefetch_step = asks ? kLine / (band_end - band) : 0;
       for (int64_t part = 0; part < parts; ++part) {
         const int64_t begin = part_begin(part), end = part + 1 == parts ? depth : part_begin(part + 1);
         for (int64_t row_tile = band; row_tile < band_end; ++row_tile) {
-          run(row_tile, panel, 1, begin, end);
+          run(row_tile, panel, count, begin, end);
           tile.prefetch += (end - begin) * input_bytes / kLine * tile.prefetch_step;
         }
       }
@@ -285,7 +287,7 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
   PackedRows packed{.gemm = &gemm,
                     .rows = rows,
                     .depth = gemm.packed_depth(inputs),
-                    .tiles = (rows + gemm.tile_rows - 1) / gemm.tile_rows,
+                    .tiles = rows <= gemm.stream_rows ? 1 : (rows + gemm.tile_rows - 1) / gemm.tile_rows,
                     .data = nullptr};
   packed.data = reinterpret_cast<std::byte*>(scratch.floats((rows * packed.depth * gemm.input_bytes + 3) / 4));
   const auto pack = [&](int64_t tile, int) {

@@ -9,6 +9,11 @@ namespace espalier {
 void fill_gemm(Isa isa, Kernels& kernels);
 void fill_gemm_dot(Kernels& kernels);      // gemm_bf16 of kAvx512Bf16
 void fill_gemm_int_dot(Kernels& kernels);  // the quantized products of the same, where it has vpdpbusd
+// Which cache the dot products' tiles ask for memory into, as __builtin_prefetch() counts: 3 the first level, 2 the
+// second. Zen's first level has too few requests under way to take a stream.
+constexpr int kIntoFirstLevel = 3, kIntoSecondLevel = 2;
+bool prefetches_into_second_level();
+
 void fill_rows(Isa isa, Kernels& kernels);
 void fill_attention(Isa isa, Kernels& kernels);
 

@@ -35,6 +35,8 @@ struct BertWeights {
 };
 
 struct Bert {
+  static constexpr std::string_view kName = "bert";
+
   template <class Context>
   using Weights = BertWeights<Context>;
 

@@ -26,6 +26,8 @@ struct FlashWeights {
 };
 
 struct Flash {
+  static constexpr std::string_view kName = "flash";
+
   template <class Context>
   using Weights = FlashWeights<Context>;
 

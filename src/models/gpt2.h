@@ -22,6 +22,8 @@ struct Gpt2Weights {
 };
 
 struct Gpt2 {
+  static constexpr std::string_view kName = "gpt2";
+
   template <class Context>
   using Weights = Gpt2Weights<Context>;
 

@@ -21,6 +21,8 @@ struct LlamaWeights {
 };
 
 struct Llama {
+  static constexpr std::string_view kName = "llama";
+
   template <class Context>
   using Weights = LlamaWeights<Context>;
 

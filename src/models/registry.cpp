@@ -1,24 +1,31 @@
 #include "models/registry.h"
 
+#include <array>
 #include <string>
 
 #include "core/error.h"
-#include "models/bert.h"
 #include "models/encoder_decoder.h"
-#include "models/flash.h"
-#include "models/gpt2.h"
-#include "models/llama.h"
+#include "models/families.h"
 #include "models/step_model.h"
-#include "models/t5.h"
 
 namespace espalier {
 namespace {
 
-constexpr ModelFamily kFamilies[] = {
-    {"llama", load_step_model<Llama>}, {"gpt2", load_step_model<Gpt2>},
-    {"bert", load_step_model<Bert>},   {"t5", load_encoder_decoder<T5>, T5::encoder_config},
-    {"flash", load_step_model<Flash>},
-};
+template <class Family>
+constexpr ModelFamily family() {
+  if constexpr (EncoderDecoderFamily<Family>) {
+    return {Family::kName, load_encoder_decoder<Family>, Family::encoder_config};
+  } else {
+    return {Family::kName, load_step_model<Family>};
+  }
+}
+
+template <class... Family>
+constexpr auto all(FamilyList<Family...>) {
+  return std::array{family<Family>()...};
+}
+
+constexpr auto kFamilies = all(Families());
 
 }  // namespace
 

@@ -1,4 +1,4 @@
-// The model families that can be loaded: one line each in registry.cpp.
+// The model families of families.h, by name.
 #pragma once
 
 #include <memory>

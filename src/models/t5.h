@@ -134,6 +134,8 @@ struct T5Stack {
 };
 
 struct T5 {
+  static constexpr std::string_view kName = "t5";
+
   using Encoder = T5Stack<false>;
   using Decoder = T5Stack<true>;
 

@@ -3,14 +3,10 @@
 #include <ATen/ATen.h>
 
 #include "core/error.h"
-#include "models/bert.h"
-#include "models/flash.h"
+#include "models/families.h"
 #include "models/forward.h"
-#include "models/gpt2.h"
-#include "models/llama.h"
 #include "models/relative_bias.h"
 #include "models/step_loader.h"
-#include "models/t5.h"
 
 namespace espalier {
 namespace {
@@ -107,23 +103,21 @@ class TrainEncoderDecoder : public TrainFamilyModel<typename Family::Decoder> {
 };
 
 template <class Family>
-std::unique_ptr<TrainModel> load_encoder_decoder(const ModelFiles& files) {
-  return std::make_unique<TrainEncoderDecoder<Family>>(files);
-}
-
-template <class Family>
 std::unique_ptr<TrainModel> load(const ModelFiles& files) {
-  return std::make_unique<TrainFamilyModel<Family>>(files);
+  if constexpr (EncoderDecoderFamily<Family>) {
+    return std::make_unique<TrainEncoderDecoder<Family>>(files);
+  } else {
+    return std::make_unique<TrainFamilyModel<Family>>(files);
+  }
 }
 
-struct FamilyLoader {
-  std::string_view name;
-  std::unique_ptr<TrainModel> (*load)(const ModelFiles& files);
-};
-constexpr FamilyLoader kFamilies[] = {
-    {"llama", load<Llama>},           {"gpt2", load<Gpt2>},   {"bert", load<Bert>},
-    {"t5", load_encoder_decoder<T5>}, {"flash", load<Flash>},
-};
+// Of the family of that name; null if there is none.
+template <class... Family>
+std::unique_ptr<TrainModel> load_by_name(FamilyList<Family...>, const ModelFiles& files) {
+  std::unique_ptr<TrainModel> model;
+  ((Family::kName == files.config.family && (model = load<Family>(files))) || ...);
+  return model;
+}
 
 }  // namespace
 
@@ -146,9 +140,7 @@ at::Tensor TrainModel::read_source(const at::Tensor&) const {
 }
 
 std::unique_ptr<TrainModel> load_train_model(const ModelFiles& files) {
-  for (const FamilyLoader& family : kFamilies) {
-    if (family.name == files.config.family) return family.load(files);
-  }
+  if (auto model = load_by_name(Families(), files)) return model;
   throw NotSupported(error_text("model", "a family that can be trained", "'" + files.config.family + "'"));
 }
 
