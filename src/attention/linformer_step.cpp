@@ -93,7 +93,12 @@ class Linformer : public Mechanism {
       };
       for (int64_t group = 0; group < groups; ++group) {
         for (int64_t first = 0; first < rank; first += kPanel) {
-          kernels.panel_scores(queries.q, heads, fold_of(group) + first * dim, dim, temporary, kPanel);
+          kernels.panel_scores({.q = queries.q,
+                                .count = heads,
+                                .panel = fold_of(group) + first * dim,
+                                .dim = dim,
+                                .scores = temporary,
+                                .score_stride = kPanel});
           for (int h = 0; h < heads; ++h) {
             const float* from = temporary + h * kPanel;
             std::copy(from, from + std::min<int64_t>(kPanel, rank - first), scores + h * stride + group * rank + first);

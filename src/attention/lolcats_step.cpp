@@ -158,7 +158,14 @@ class Lolcats : public Mechanism {
     const VisibleRows window = all.range(window_begin, all.position() + 1);
     const QueryHeads queries(segment, heads, kv_head, row, dim);
     window.scores(kernels, queries.q, heads, prepared, scratch.temporary, scratch.scores, scratch.window);
-    if (visible_sinks > 0) kernels.panel_scores(queries.q, heads, sinks, dim, scratch.sink_scores, kPanel);
+    if (visible_sinks > 0) {
+      kernels.panel_scores({.q = queries.q,
+                            .count = heads,
+                            .panel = sinks,
+                            .dim = dim,
+                            .scores = scratch.sink_scores,
+                            .score_stride = kPanel});
+    }
     // Rows older than the window that are not sinks: only then is there anything in the fold.
     const bool folded = options_.linear && window_begin > options_.sinks;
     const float* fold = folded ? fold_for(segment, kv_head, all.position(), sinks + sink_floats()) : nullptr;

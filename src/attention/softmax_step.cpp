@@ -79,8 +79,14 @@ class Softmax : public Mechanism {
     {
       const VisibleRows first(segment, kv_head, begin, path);
       for (; tile + kTile <= shared || (segment.span && tile < shared); tile += kTile) {
-        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, add_bias, prepared, all);
+        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, 0, add_bias, prepared, all);
       }
+    }
+    // The last tile of a chain's rows, each with one position more than the row before it.
+    if (segment.chain && tile < shared && segment.seen_end(end - 1) <= tile + kTile) {
+      const VisibleRows last(segment, kv_head, end - 1, path);
+      add_tile(kernels, last.range(tile, tile + kTile), q, queries, 0, heads, add_bias, prepared, all);
+      tile += kTile;
     }
     const int64_t own_tiles = tile;
     for (int64_t row = begin; row < end; ++row) {
@@ -88,7 +94,7 @@ class Softmax : public Mechanism {
       const Running own = all.from(first_query, dim_v);
       const VisibleRows visible(segment, kv_head, row, path);
       for (tile = own_tiles; tile < visible.end(); tile += kTile) {
-        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, add_bias, prepared,
+        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, 0, add_bias, prepared,
                  own);
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
@@ -96,25 +102,34 @@ class Softmax : public Mechanism {
     }
   }
 
-  // The queries are first_query, … to `add_bias`.
+  // The queries are first_query, … to `add_bias`. With `stagger`, so many of them end at the last row, as many one row
+  // before it, and so on.
   template <class AddBias>
   void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
-                const AddBias& add_bias, const float* prepared, const Running& running) const {
+                int stagger, const AddBias& add_bias, const float* prepared, const Running& running) const {
     const float factor = softmax_scale(shape_);
     const int64_t dim_v = shape_.dim_v;
     const bool first = rows.begin() == 0;
     float maximum[kMostQueries], sum[kMostQueries];
     rows.scores(kernels, q, queries, prepared, running.temporary, running.scores, kTile);
+    const int64_t fewest = stagger > 0 ? rows.count() - (queries - 1) / stagger : rows.count();
     for (int i = 0; i < queries; ++i) {
       float* own = running.scores + i * kTile;
-      kernels.scale(own, factor, rows.count(), own);
-      add_bias(first_query + i, rows.begin(), rows.count(), own);
-      maximum[i] = kernels.max(own, rows.count());
-      sum[i] = kernels.exp_sum(own, maximum[i], rows.count(), own);
+      const int64_t count = stagger > 0 ? fewest + i / stagger : fewest;
+      kernels.scale(own, factor, count, own);
+      add_bias(first_query + i, rows.begin(), count, own);
+      maximum[i] = kernels.max(own, count);
+      sum[i] = kernels.exp_sum(own, maximum[i], count, own);
     }
     float* sums = first ? running.out : running.partial;
     std::fill(sums, sums + queries * dim_v, 0.0f);
-    rows.weighted_sum(kernels, running.scores, kTile, queries, sums);
+    if (stagger > 0) {
+      const int64_t newest = rows.begin() + fewest - 1;  // that the first query sees
+      rows.range(rows.begin(), newest).weighted_sum(kernels, running.scores, kTile, queries, sums);
+      rows.range(newest, newest + 1).weighted_sum(kernels, running.scores + fewest - 1, kTile, queries, sums, stagger);
+    } else {
+      rows.weighted_sum(kernels, running.scores, kTile, queries, sums);
+    }
     for (int i = 0; i < queries; ++i) {
       if (first) {
         running.maximum[i] = maximum[i];

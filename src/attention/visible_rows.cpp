@@ -69,25 +69,36 @@ VisibleRows VisibleRows::range(int64_t begin, int64_t end) const {
 }
 
 // Panels come once each with all their wanted lanes: panel.run(keys, lane, j, count) where positions begin + j, … stand
-// side by side in lanes lane, …; along a path, panel.start(keys) and then panel.take(lane, j, 1) for each.
+// side by side in lanes lane, …, a multiple of 16 in as many panels side by side; along a path, panel.start(keys) and
+// then panel.take(lane, j, 1) for each.
 template <class Panel>
 void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   const LayerState& state = *segment_.state;
-  const int64_t panel_floats = kPanel * (panels.panel_dim > 0 ? panels.panel_dim : panels.dim);
+  const int64_t panel_floats = panels.floats();
   const int64_t offset = kPanel * panels.first, first_panel = state.first_row() / kPanel;
   const int64_t committed_end = std::min(end_, base());
+  const auto committed_at = [&](int64_t position) {
+    return panels.committed ? panels.committed + (position / kPanel - first_panel) * panel_floats
+                            : state.k_panel(kv_head_, position);
+  };
   for (int64_t first = begin_; first < committed_end;) {
-    const int64_t next = std::min(committed_end, (first / kPanel + 1) * kPanel);
-    const float* committed = panels.committed ? panels.committed + (first / kPanel - first_panel) * panel_floats
-                                              : state.k_panel(kv_head_, first);
-    panel.run(committed + offset, first % kPanel, first - begin_, next - first);
+    const float* keys = committed_at(first);
+    int64_t next = std::min(committed_end, (first / kPanel + 1) * kPanel);
+    if (next - first == kPanel) {
+      while (next + kPanel <= committed_end && committed_at(next) == keys + (next - first) / kPanel * panel_floats) {
+        next += kPanel;
+      }
+    }
+    panel.run(keys + offset, first % kPanel, first - begin_, next - first);
     first = next;
   }
   const int64_t fresh = std::max(begin_, base());
   if (fresh >= end_) return;
   if (!path_) {
     for (int64_t row = fresh - base(); row < end_ - base();) {
-      const int64_t next = std::min(end_ - base(), (row / kPanel + 1) * kPanel);
+      const int64_t end = end_ - base();
+      const int64_t next =
+          row % kPanel == 0 && end - row >= kPanel ? end / kPanel * kPanel : std::min(end, (row / kPanel + 1) * kPanel);
       panel.run(panels.fresh + offset + row / kPanel * panel_floats, row % kPanel, row + base() - begin_, next - row);
       row = next;
     }
@@ -117,16 +128,26 @@ void VisibleRows::scores(const Kernels& kernels, const float* const* q, int quer
     const Kernels& kernels;
     const float* const* q;
     int queries;
-    int64_t dim;
+    int64_t dim, panel_floats;
     float *temporary, *scores;
     int64_t stride;
 
     void run(const float* keys, int64_t lane, int64_t j, int64_t count) const {
-      if (count == kPanel) return kernels.panel_scores(q, queries, keys, dim, scores + j, stride);
+      if (count % kPanel == 0) return score(keys, count / kPanel, scores + j, stride);
       start(keys);
       take(lane, j, count);
     }
-    void start(const float* keys) const { kernels.panel_scores(q, queries, keys, dim, temporary, kPanel); }
+    void start(const float* keys) const { score(keys, 1, temporary, kPanel); }
+    void score(const float* keys, int64_t panels, float* out, int64_t out_stride) const {
+      kernels.panel_scores({.q = q,
+                            .count = queries,
+                            .panel = keys,
+                            .panels = panels,
+                            .panel_stride = panel_floats,
+                            .dim = dim,
+                            .scores = out,
+                            .score_stride = out_stride});
+    }
     void take(int64_t lane, int64_t j, int64_t count) const {
       for (int i = 0; i < queries; ++i) {
         const float* from = temporary + i * kPanel + lane;
@@ -134,7 +155,7 @@ void VisibleRows::scores(const Kernels& kernels, const float* const* q, int quer
       }
     }
   };
-  each_panel(panels, Panel{kernels, q, queries, panels.dim, temporary, scores, stride});
+  each_panel(panels, Panel{kernels, q, queries, panels.dim, panels.floats(), temporary, scores, stride});
 }
 
 void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels, float* squares) const {
@@ -145,8 +166,10 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
     float sums[kPanel];
 
     void run(const float* keys, int64_t lane, int64_t j, int64_t count) {
-      start(keys);
-      take(lane, j, count);
+      for (int64_t done = 0; done < count; done += kPanel) {
+        start(keys + done * dim);
+        take(lane, j + done, std::min<int64_t>(kPanel, count - done));
+      }
     }
     void start(const float* keys) { kernels.panel_squares(keys, dim, sums); }
     void take(int64_t lane, int64_t j, int64_t count) const {

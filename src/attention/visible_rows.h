@@ -22,6 +22,8 @@ struct KeyPanels {
   int64_t dim;
   const float* committed = nullptr;  // of committed rows, from the panel of first_row() on; null: the state's keys
   int64_t first = 0, panel_dim = 0;  // dimensions [first, first + dim) of panels that have panel_dim; 0: dim
+
+  int64_t floats() const { return kPanel * (panel_dim > 0 ? panel_dim : dim); }  // of a panel
 };
 
 // A node's path and the positions [begin, end) that it looks at.

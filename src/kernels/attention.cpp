@@ -11,33 +11,57 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
-template <int kRows>
-void scores_of(const float* const* q, const float* panel, int64_t dim, float* scores, int64_t score_stride) {
-  V16 acc[kRows];
-  for (V16& a : acc) a = broadcast(0.0f);
-  for (int64_t d = 0; d < dim; ++d) {
-    const V16 keys = load(panel + d * kPanel);
-    for (int r = 0; r < kRows; ++r) add_product(broadcast(q[r][d]), keys, acc[r]);
-  }
-  for (int r = 0; r < kRows; ++r) store(acc[r], scores + r * score_stride);
+// acc[r] += q[r][d] * keys. Recursive, so that every sum has a constant index: one with a loop's would live in memory.
+template <int kRows, int kPanels, int kRow = 0>
+HWY_INLINE void add_scores(V16 (&acc)[kRows][kPanels], const float* const* q, int64_t d, const V16 (&keys)[kPanels]) {
+  const V16 factor = broadcast(q[kRow][d]);
+  for (int p = 0; p < kPanels; ++p) add_product(factor, keys[p], acc[kRow][p]);
+  if constexpr (kRow + 1 < kRows) add_scores<kRows, kPanels, kRow + 1>(acc, q, d, keys);
 }
 
-// Rows at once: enough sums for the multiply-adds not to wait for each other, few enough to stay in registers.
-constexpr int kMostRows = kParts == 1 ? 12 : 6;
+template <int kRows, int kPanels>
+void scores_of(const PanelScores& s, const float* const* q, int64_t panel, float* scores) {
+  V16 acc[kRows][kPanels];
+  for (auto& row : acc) {
+    for (V16& a : row) a = broadcast(0.0f);
+  }
+  const float* keys_of[kPanels];
+  for (int p = 0; p < kPanels; ++p) keys_of[p] = s.panel + (panel + p) * s.panel_stride;
+  for (int64_t d = 0; d < s.dim; ++d) {
+    V16 keys[kPanels];
+    for (int p = 0; p < kPanels; ++p) keys[p] = load(keys_of[p] + d * kPanel);
+    add_scores(acc, q, d, keys);
+  }
+  for (int r = 0; r < kRows; ++r) {
+    for (int p = 0; p < kPanels; ++p) store(acc[r][p], scores + r * s.score_stride + (panel + p) * kPanel);
+  }
+}
+
+// Rows at once: enough sums for the multiply-adds not to wait for each other, few enough to stay in registers beside
+// as many for a second panel, which shares what is loaded of the rows.
+constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
+
+template <int kRows>
+void scores_of_rows(const PanelScores& s, const float* const* q, float* scores) {
+  int64_t panel = 0;
+  for (; panel + kPanelsTogether <= s.panels; panel += kPanelsTogether) {
+    scores_of<kRows, kPanelsTogether>(s, q, panel, scores);
+  }
+  for (; panel < s.panels; ++panel) scores_of<kRows, 1>(s, q, panel, scores);
+}
 
 template <int kRows = kMostRows>
-void scores_of_rest(const float* const* q, int count, const float* panel, int64_t dim, float* scores,
-                    int64_t score_stride) {
-  if (count == kRows) return scores_of<kRows>(q, panel, dim, scores, score_stride);
-  if constexpr (kRows > 1) scores_of_rest<kRows - 1>(q, count, panel, dim, scores, score_stride);
+void scores_of_rest(const PanelScores& s, const float* const* q, int count, float* scores) {
+  if (count == kRows) return scores_of_rows<kRows>(s, q, scores);
+  if constexpr (kRows > 1) scores_of_rest<kRows - 1>(s, q, count, scores);
 }
 
-void panel_scores(const float* const* q, int count, const float* panel, int64_t dim, float* scores,
-                  int64_t score_stride) {
-  for (; count >= kMostRows; count -= kMostRows, q += kMostRows, scores += kMostRows * score_stride) {
-    scores_of<kMostRows>(q, panel, dim, scores, score_stride);
+void panel_scores(const PanelScores& s) {
+  int row = 0;
+  for (; row + kMostRows <= s.count; row += kMostRows) {
+    scores_of_rows<kMostRows>(s, s.q + row, s.scores + row * s.score_stride);
   }
-  scores_of_rest(q, count, panel, dim, scores, score_stride);
+  scores_of_rest(s, s.q + row, s.count - row, s.scores + row * s.score_stride);
 }
 
 void panel_squares(const float* panel, int64_t dim, float* sums) {
@@ -49,8 +73,7 @@ void panel_squares(const float* panel, int64_t dim, float* sums) {
   store(acc, sums);
 }
 
-// acc[q] += weight_q * values. Recursive, so that every sum has a constant index: one with a loop's would live in
-// memory.
+// acc[q] += weight_q * values.
 template <int kQueries, int kWidth, int kQuery = 0>
 HWY_INLINE void add_weighted(V16 (&acc)[kQueries][kWidth], const V16 (&values)[kWidth], const float* weight,
                              int64_t stride) {

@@ -144,10 +144,13 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
 
 template <int kRows, int kBits, bool kMinimum, int kInto>
 void int_rows(const GemmTile& tile) {
-  constexpr int kPanels = kRows <= 2 ? 4 : kRows <= 6 ? 2 : 1;
+  constexpr int kPanels = kRows <= 2 ? 4 : kRows <= 4 ? 3 : kRows <= 6 ? 2 : 1;
   int64_t panel = 0;
   for (; panel + kPanels <= tile.panels; panel += kPanels)
     int_tile<kRows, kPanels, kBits, kMinimum, kInto>(tile, panel);
+  if constexpr (kPanels > 2) {
+    for (; panel + 2 <= tile.panels; panel += 2) int_tile<kRows, 2, kBits, kMinimum, kInto>(tile, panel);
+  }
   for (; panel < tile.panels; ++panel) int_tile<kRows, 1, kBits, kMinimum, kInto>(tile, panel);
 }
 

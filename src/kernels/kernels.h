@@ -53,6 +53,18 @@ struct Gemm {
   void (*tile)(const GemmTile&);
 };
 
+// scores[i, 16 p + lane] = sum_d q[i][d] * panel_p[d, lane], d ascending: rows against panels [dim, 16].
+struct PanelScores {
+  const float* const* q;  // [count] rows [dim]
+  int count;
+  const float* panel;  // the first,
+  int64_t panels = 1;
+  int64_t panel_stride = 0;  // floats from one to the next
+  int64_t dim;
+  float* scores;  // rows score_stride floats apart
+  int64_t score_stride;
+};
+
 // out_q[c] = fma(weights_q[j], rows[j][c], out_q[c]), j ascending, for all queries q: starts from what `out` holds, or
 // from start_factor * start_q[c].
 struct WeightedSum {
@@ -111,10 +123,7 @@ struct Kernels {
   double (*log_sum_exp)(const float* x, int64_t n);
 
   // --- kernels/attention.cpp
-  // scores[i, lane] = sum_d q[i][d] * panel[d, lane]: count rows against one panel [dim, 16],
-  // d ascending. scores rows are score_stride floats apart.
-  void (*panel_scores)(const float* const* q, int count, const float* panel, int64_t dim, float* scores,
-                       int64_t score_stride);
+  void (*panel_scores)(const PanelScores&);
   // sums[lane] = sum_d panel[d, lane]^2, d ascending: the squared lengths of 16 keys.
   void (*panel_squares)(const float* panel, int64_t dim, float* sums);
   void (*weighted_sum)(const WeightedSum&);

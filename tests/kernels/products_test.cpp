@@ -248,7 +248,8 @@ TEST(Quantized, RowsThatAreNotFiniteAndRowsOfNothing) {
 TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
   for (const int64_t dim : {1, 7, 16, 20, 64, 65}) {
     Random random(static_cast<uint64_t>(dim));
-    const std::vector<float> panel = normal(random, dim * kPanel), rows = normal(random, 40 * (dim + 3));
+    const int64_t panel_stride = dim * kPanel + 3;
+    const std::vector<float> panel = normal(random, 5 * panel_stride), rows = normal(random, 40 * (dim + 3));
     const std::vector<float> queries = normal(random, 29 * dim), weights = normal(random, 11 * 43);
     std::vector<int32_t> index;
     for (int i = 0; i < 40; ++i) index.push_back(static_cast<int32_t>(random.below(40)));
@@ -259,15 +260,24 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
       for (int count = 1; count <= 29; ++count) {
         std::vector<const float*> q;
         for (int i = 0; i < count; ++i) q.push_back(queries.data() + i * dim);
-        std::vector<float> scores(29 * 20, 77.0f);
-        k.panel_scores(q.data(), count, panel.data(), dim, scores.data(), 20);
+        const int64_t panels = count % 6, stride = panels * kPanel + 4;
+        std::vector<float> scores(static_cast<size_t>(29 * stride), 77.0f);
+        k.panel_scores({.q = q.data(),
+                        .count = count,
+                        .panel = panel.data(),
+                        .panels = panels,
+                        .panel_stride = panel_stride,
+                        .dim = dim,
+                        .scores = scores.data(),
+                        .score_stride = stride});
         for (int i = 0; i < count; ++i) {
-          for (int lane = 0; lane < kPanel; ++lane) {
+          for (int64_t key = 0; key < panels * kPanel; ++key) {
+            const float* column = panel.data() + key / kPanel * panel_stride + key % kPanel;
             float sum = 0;
-            for (int64_t d = 0; d < dim; ++d) sum = std::fma(q[i][d], panel[d * kPanel + lane], sum);
-            ASSERT_EQ(scores[i * 20 + lane], sum) << isa_name(isa) << " dim " << dim;
+            for (int64_t d = 0; d < dim; ++d) sum = std::fma(q[i][d], column[d * kPanel], sum);
+            ASSERT_EQ(scores[i * stride + key], sum) << isa_name(isa) << " dim " << dim;
           }
-          ASSERT_EQ(scores[i * 20 + kPanel], 77.0f);
+          ASSERT_EQ(scores[i * stride + panels * kPanel], 77.0f);
         }
         all.insert(all.end(), scores.begin(), scores.end());
       }
