@@ -251,7 +251,7 @@ void print_prefill(int threads, std::span<const char* const> specs) {
   const double peak = peak_multiply_adds(threads);
   std::printf(
       "\n2,048 tokens in one step, 16 heads of 64, f32, %d threads: milliseconds, median of 9, and the share of the "
-      "%.0f G multiply-adds per second that 6 rows against a cached panel reach here.\n\n| mechanism | ms | share |\n"
+      "%.0f G multiply-adds per second that 12 rows against cached panels reach here.\n\n| mechanism | ms | share |\n"
       "|---|---|---|\n",
       threads, peak / 1e9);
   for (const char* spec : specs) {

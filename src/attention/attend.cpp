@@ -17,6 +17,15 @@ bool in_slices(const SegmentRows& segment) {
   return segment.chain && !segment.span;
 }
 
+// Asks for a head's part of rows [begin, end): each lies alone, thousands of bytes after the one before it, where no
+// hardware looks ahead.
+void ask_for_rows(const float* rows, int64_t stride, int64_t floats, int64_t begin, int64_t end) {
+  constexpr int64_t kLineFloats = 16;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(rows + row * stride + i, 0, 2);
+  }
+}
+
 // Rows [begin, end) of a segment, all KV heads.
 struct Job {
   size_t segment;
@@ -30,7 +39,8 @@ struct Job {
 void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
             std::span<const SegmentRows> segments) {
   const Arena::Mark mark = scratch.mark();
-  const int heads_kv = mechanism.layout().heads_kv;
+  const StateLayout layout = mechanism.layout();
+  const int heads_kv = layout.heads_kv;
   struct Prepared {
     float* memory;  // [Hk][floats]
     int64_t floats;
@@ -81,6 +91,11 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
     const auto prepare = [&](int64_t task, int) {
       const Job& job = jobs[static_cast<size_t>(task / heads_kv)];
       const int head = static_cast<int>(task % heads_kv);
+      const SegmentRows& segment = segments[job.segment];
+      if (segment.keys) {
+        ask_for_rows(segment.k + head * layout.dim_k, segment.k_stride, layout.dim_k, job.begin, job.end);
+        ask_for_rows(segment.v + head * layout.dim_v, segment.v_stride, layout.dim_v, job.begin, job.end);
+      }
       mechanism.prepare(kernels, segments[job.segment], head, job.begin, job.end, prepared_of(job.segment, head));
     };
     const auto compute = [&](int64_t task, int worker) {

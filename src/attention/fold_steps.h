@@ -61,19 +61,37 @@ inline int64_t most_queries(const AttentionShape& shape) {
   return std::max(kQueriesTogether, shape.heads_per_kv());
 }
 
-// out [queries][Dv], out_stride apart (0: without gaps), += weights [queries][features] . fold [features][Dv], features
-// in turn.
-inline void add_fold(const Kernels& kernels, const float* weights, int64_t features, int64_t queries, const float* fold,
-                     int64_t dim_v, float* out, int64_t out_stride = 0) {
-  kernels.weighted_sum({.weights = weights,
-                        .weight_stride = features,
-                        .queries = queries,
-                        .rows = fold,
-                        .count = features,
-                        .row_stride = dim_v,
-                        .dim = dim_v,
-                        .out = out,
-                        .out_stride = out_stride > 0 ? out_stride : dim_v});
+// The sum over a fold: out [queries][Dv], out_stride apart (0: without gaps), of weights [queries][features] . fold
+// [features][Dv], features in turn.
+struct FoldSum {
+  const float* weights;
+  int64_t features, queries;
+  const float* fold;
+  int64_t dim_v;
+  float* out;
+  int64_t out_stride = 0;
+
+  WeightedSum over_rows() const {
+    return {.weights = weights,
+            .weight_stride = features,
+            .queries = queries,
+            .rows = fold,
+            .count = features,
+            .row_stride = dim_v,
+            .dim = dim_v,
+            .out = out,
+            .out_stride = out_stride > 0 ? out_stride : dim_v};
+  }
+};
+// out += the sum.
+inline void add_fold(const Kernels& kernels, const FoldSum& sum) {
+  kernels.weighted_sum(sum.over_rows());
+}
+// out = the sum.
+inline void read_fold(const Kernels& kernels, const FoldSum& sum) {
+  WeightedSum rows = sum.over_rows();
+  rows.from_zero = true;
+  kernels.weighted_sum(rows);
 }
 
 // fold [features][Dv] = factor * before, and += phi_j v_j^T for the rows in turn; phi [rows.count][features].

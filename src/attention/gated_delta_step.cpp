@@ -139,6 +139,8 @@ class GatedDelta : public Mechanism {
   struct Range {
     int64_t begin, end;
   };
+  // Whole vectors of numbers of a window: those beyond `count` are not used.
+  int64_t whole(int64_t count) const { return std::min(2 * block_, (count + kPanel - 1) / kPanel * kPanel); }
   // Rows that make_updates() takes at once.
   static constexpr int64_t kMostTogether = 64;
 
@@ -195,7 +197,6 @@ class GatedDelta : public Mechanism {
       const int64_t row = rows.begin + i, seen = before + i;
       float* extra = segment.extra_of(row, kv_head);
       const float* key = segment.k + row * segment.k_stride + kv_head * dim;
-      const float* v = segment.v + row * segment.v_stride + kv_head * dim_v;
       k[i] = key;
       const float log_decay = extra[dim_v + 1];
       beta[i] = extra[dim_v];
@@ -206,13 +207,12 @@ class GatedDelta : public Mechanism {
       for (int64_t j = block_begin - window_begin; j <= seen; ++j) factors[j] = sums[seen] - sums[j];
       std::fill(factors + seen + 1, factors + window, 0.0f);
       factors[window] = sums[seen] + total;
-      std::copy(v, v + dim_v, extra);
     }
     float* all_factors = factors_of(segment, prepared, rows.begin);  // [count][decay_floats()]
     kernels.exp_sum(all_factors, 0.0f, count * decay_floats(), all_factors);
     for (int64_t i = 0; i < count; ++i) {
       float* factors = all_factors + i * decay_floats();
-      for (int64_t j = 0; j <= before + i; ++j) factors[j] *= inverse[j];
+      kernels.multiply_scaled(inverse, 1.0f, whole(before + i + 1), factors);
       kernels.scale(k[i], -inverse[before + i] * factors[window], dim, units + i * dim);
     }
     float* updates = segment.extra_of(rows.begin, kv_head);
@@ -224,28 +224,35 @@ class GatedDelta : public Mechanism {
                           .row_stride = dim_v,
                           .dim = dim_v,
                           .out = updates,
-                          .out_stride = row_floats});
+                          .out_stride = row_floats,
+                          .start = segment.v + rows.begin * segment.v_stride + kv_head * dim_v,
+                          .start_stride = segment.v_stride});
     // -decay k^.k^ for every row over all that the last of them sees; each then takes those before itself.
     const VisibleRows last(segment, kv_head, rows.end - 1, path);
     const VisibleRows all = last.range(window_begin, position + count);
     all.scores(kernels, k, static_cast<int>(count), prepared, temporary, products, window);
     for (int64_t i = 0; i < count; ++i) {
       const float* factors = all_factors + i * decay_floats();
-      const float own = -inverse[before + i];
-      float* product = products + i * window;
-      for (int64_t j = 0; j < before + i; ++j) product[j] *= own * factors[j];
+      kernels.multiply_scaled(factors, -inverse[before + i], whole(before + i), products + i * window);
     }
     if (before > 0) {
       all.range(window_begin, position)
           .weighted_extra_sum(kernels, products, window, static_cast<int>(count), updates, row_floats);
     }
-    for (int64_t i = 0; i < count; ++i) {
-      float* update = updates + i * row_floats;
-      if (i > 0) {
-        all.range(position, position + i)
-            .weighted_extra_sum(kernels, products + i * window + before, 0, 1, update, row_floats);
+    // Forward substitution: a few rows are finished one after the other, then all rows behind take them in together.
+    const auto take_in = [&](int64_t first, int64_t last, int64_t row, int64_t rows_behind) {
+      all.range(position + first, position + last)
+          .weighted_extra_sum(kernels, products + row * window + before + first, window, static_cast<int>(rows_behind),
+                              updates + row * row_floats, row_floats);
+    };
+    constexpr int64_t kFew = 4;
+    for (int64_t first = 0; first < count; first += kFew) {
+      const int64_t last = std::min(first + kFew, count);
+      for (int64_t i = first; i < last; ++i) {
+        if (i > first) take_in(first, i, i, 1);
+        kernels.scale(updates + i * row_floats, beta[i], dim_v, updates + i * row_floats);
       }
-      kernels.scale(update, beta[i], dim_v, update);
+      if (last < count) take_in(first, last, last, count - last);
     }
   }
 
@@ -276,8 +283,7 @@ class GatedDelta : public Mechanism {
         kernels.scale(q[i], units[i] * factors_of(segment, prepared, row)[window], dim, scaled + i * dim);
       }
     }
-    for (int64_t i = 0; i < queries; ++i) std::fill_n(sums + i * sum_stride, dim_v, 0.0f);
-    add_fold(kernels, scaled, dim, queries, fold, dim_v, sums, sum_stride);
+    read_fold(kernels, {scaled, dim, queries, fold, dim_v, sums, sum_stride});
     // Weights of rows [first, first + n) over positions [from, to), of which each uses what it sees.
     const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
       const int64_t offset = visible.begin() - window_begin;
@@ -288,7 +294,7 @@ class GatedDelta : public Mechanism {
         const float* factors = factors_of(segment, prepared, row) + offset;
         const float unit = units[(first - rows.begin) * heads + i];
         const int64_t seen = std::min(visible.count(), segment.position(row) + 1 - visible.begin());
-        for (int64_t j = 0; j < seen; ++j) scores[i * window + j] *= unit * factors[j];
+        kernels.multiply_scaled(factors, unit, std::min(whole(seen), window - offset), scores + i * window);
       }
     };
     const auto add = [&](const VisibleRows& visible, const float* weights, int64_t first, int64_t n,

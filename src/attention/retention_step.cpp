@@ -91,8 +91,7 @@ class Retention : public Mechanism {
         kernels.scale(q[query], factor * power[segment.position(row) + 1 - window_begin], dim, scaled + query * dim);
       }
     }
-    std::fill(sums, sums + queries * dim_v, 0.0f);
-    add_fold(kernels, scaled, dim, queries, fold, dim_v, sums);
+    read_fold(kernels, {scaled, dim, queries, fold, dim_v, sums});
     // Rows of a chain over each other: `visible` is what the last one sees.
     const auto add = [&](const VisibleRows& visible, int64_t first_row, int64_t rows, bool each_other = false) {
       if (visible.count() == 0) return;

@@ -89,11 +89,16 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t be
   const float* weights = s.weights + query * s.weight_stride;
   float* out = s.out + query * s.out_stride + c;
   V16 acc[kQueries][kWidth];
-  if (s.start && begin == 0) {
-    const float* start = s.start + query * s.out_stride + c;
+  if (begin == 0 && s.from_zero) {
+    for (auto& row : acc) {
+      for (V16& a : row) a = broadcast(0.0f);
+    }
+  } else if (begin == 0 && s.start) {
+    const int64_t stride = s.start_stride > 0 ? s.start_stride : s.out_stride;
+    const float* start = s.start + query * stride + c;
     const V16 factor = broadcast(s.start_factor);
     for (int q = 0; q < kQueries; ++q) {
-      for (int w = 0; w < kWidth; ++w) acc[q][w] = mul(load(start + q * s.out_stride + w * 16), factor);
+      for (int w = 0; w < kWidth; ++w) acc[q][w] = mul(load(start + q * stride + w * 16), factor);
     }
   } else {
     for (int q = 0; q < kQueries; ++q) {
@@ -121,9 +126,13 @@ HWY_INLINE void weighted_queries(const WeightedSum& s, int64_t query, int64_t be
   for (int q = 0; q < kQueries; ++q) {
     const float* weights = s.weights + (query + q) * s.weight_stride;
     float* out = s.out + (query + q) * s.out_stride + c;
-    V16 acc = s.start && begin == 0
-                  ? mul(load_tail(s.start + (query + q) * s.out_stride + c, s.dim - c, 0.0f), broadcast(s.start_factor))
-                  : load_tail(out, s.dim - c, 0.0f);
+    V16 acc = broadcast(0.0f);
+    if (begin == 0 && !s.from_zero && s.start) {
+      const float* start = s.start + (query + q) * (s.start_stride > 0 ? s.start_stride : s.out_stride) + c;
+      acc = mul(load_tail(start, s.dim - c, 0.0f), broadcast(s.start_factor));
+    } else if (begin > 0 || !s.from_zero) {
+      acc = load_tail(out, s.dim - c, 0.0f);
+    }
     for (int64_t j = begin; j < end; ++j) {
       acc = fma(broadcast(weights[j * s.weight_step]), load_tail(row(j) + c, s.dim - c, 0.0f), acc);
     }

@@ -65,8 +65,8 @@ struct PanelScores {
   int64_t score_stride;
 };
 
-// out_q[c] = fma(weights_q[j], rows[j][c], out_q[c]), j ascending, for all queries q: starts from what `out` holds, or
-// from start_factor * start_q[c].
+// out_q[c] = fma(weights_q[j], rows[j][c], out_q[c]), j ascending, for all queries q: starts from what `out` holds,
+// from start_factor * start_q[c], or from zero.
 struct WeightedSum {
   const float* weights;       // [queries][count]: weight_stride from a query to the next,
   int64_t weight_step = 1;    // this from a weight to the next
@@ -80,8 +80,10 @@ struct WeightedSum {
   int64_t dim;
   float* out;  // [queries][dim], out_stride apart
   int64_t out_stride = 0;
-  const float* start = nullptr;  // [queries][dim], out_stride apart; null: `out`, as it is
+  const float* start = nullptr;  // [queries][dim], start_stride apart (0: as `out`); null: `out`, as it is
+  int64_t start_stride = 0;
   float start_factor = 1.0f;
+  bool from_zero = false;
 };
 
 struct Kernels {
@@ -119,6 +121,8 @@ struct Kernels {
   void (*add_product)(const float* a, const float* b, int64_t n, float* y);
   // y = fma(x, factor, y)
   void (*add_scaled)(const float* x, float factor, int64_t n, float* y);
+  // y = y * (x * factor)
+  void (*multiply_scaled)(const float* x, float factor, int64_t n, float* y);
   // log(sum(exp(x))) with the maximum taken out, sum and exp in double, 16 virtual lanes.
   double (*log_sum_exp)(const float* x, int64_t n);
 

@@ -241,6 +241,11 @@ void add_scaled(const float* x, float factor, int64_t n, float* y) {
   map_rows(x, y, n, y, [&](const V16& a, const V16& b) HWY_ATTR { return fma(a, f, b); });
 }
 
+void multiply_scaled(const float* x, float factor, int64_t n, float* y) {
+  const V16 f = broadcast(factor);
+  map_rows(x, y, n, y, [&](const V16& a, const V16& b) HWY_ATTR { return mul(b, mul(a, f)); });
+}
+
 double log_sum_exp(const float* x, int64_t n) {
   const float greatest = max_row(x, n);
   if (!std::isfinite(greatest)) return greatest;
@@ -272,6 +277,7 @@ void fill_rows_table(Kernels& kernels) {
   kernels.scale = scale_row;
   kernels.add_product = add_product;
   kernels.add_scaled = add_scaled;
+  kernels.multiply_scaled = multiply_scaled;
   kernels.log_sum_exp = log_sum_exp;
 }
 

@@ -324,7 +324,8 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
             }
           }
           // The same weights as [count][queries], and a start of its own.
-          std::vector<float> across(static_cast<size_t>(39 * 11)), start(started.size(), 3.0f);
+          std::vector<float> across(static_cast<size_t>(39 * 11)), start = normal(random, queries * (dim + 2));
+          std::vector<float> zeroed(started.size(), std::numeric_limits<float>::quiet_NaN());
           for (int64_t q = 0; q < queries; ++q) {
             for (int64_t j = 0; j < count; ++j) across[j * 11 + q] = weights[q * 43 + j];
           }
@@ -332,20 +333,28 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
           sum.weight_step = 11;
           sum.weight_stride = 1;
           sum.start = start.data();
+          sum.start_stride = dim + 2;
           sum.start_factor = 1.1f;
           sum.out = started.data();
           k.weighted_sum(sum);
+          sum.start = nullptr;
+          sum.from_zero = true;
+          sum.out = zeroed.data();
+          k.weighted_sum(sum);
           for (int64_t q = 0; q < queries; ++q) {
             for (int64_t c = 0; c < dim; ++c) {
-              float expected = 0.5f, scattered = 0.5f, after_start = 3.0f * 1.1f;
+              float expected = 0.5f, scattered = 0.5f, after_zero = 0.0f;
+              float after_start = start[q * (dim + 2) + c] * 1.1f;
               for (int64_t j = 0; j < count; ++j) {
                 expected = std::fma(weights[q * 43 + j], rows[j * (dim + 3) + c], expected);
                 scattered = std::fma(weights[q * 43 + j], rows[index[j] * (dim + 3) + c], scattered);
                 after_start = std::fma(weights[q * 43 + j], rows[index[j] * (dim + 3) + c], after_start);
+                after_zero = std::fma(weights[q * 43 + j], rows[index[j] * (dim + 3) + c], after_zero);
               }
               ASSERT_EQ(out[q * out_stride + c], expected) << isa_name(isa) << " dim " << dim << " count " << count;
               ASSERT_EQ(gathered[q * out_stride + c], scattered) << isa_name(isa) << " dim " << dim;
               ASSERT_EQ(started[q * out_stride + c], after_start) << isa_name(isa) << " dim " << dim;
+              ASSERT_EQ(zeroed[q * out_stride + c], after_zero) << isa_name(isa) << " dim " << dim;
             }
             ASSERT_EQ(out[q * out_stride + dim], 0.5f);
             ASSERT_EQ(gathered[q * out_stride + dim], 0.5f);

@@ -109,6 +109,12 @@ TEST(Rows, AddScaleAndAddScaled) {
         k.add_product(a.data(), b.data(), n, y.data());
       },
       [](const Row& a, const Row& b, int64_t i, int64_t) { return double{a[i]} * b[i] + b[i]; }, 1e-7);
+  check(
+      [](const Kernels& k, Row& a, Row& b, Row& y, int64_t n) {
+        std::copy_n(b.data(), n, y.data());
+        k.multiply_scaled(a.data(), 1.3f, n, y.data());
+      },
+      [](const Row& a, const Row& b, int64_t i, int64_t) { return double{b[i]} * (double{a[i]} * 1.3f); }, 2e-7);
 }
 
 TEST(Rows, Activations) {
