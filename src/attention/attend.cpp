@@ -103,9 +103,10 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
       while (task < jobs[j].tasks_before) --j;
       const Job& job = jobs[j];
       const int64_t own = task - job.tasks_before;
-      // Neighbours in time work on different heads: their reads of the past overlap.
-      const int head = static_cast<int>(own % heads_kv);
-      const int64_t begin = job.begin + own / heads_kv * job.rows_per_task;
+      // A thread's tasks follow each other: those of one head find its past in the cache.
+      const int64_t tiles = (job.end - job.begin + job.rows_per_task - 1) / job.rows_per_task;
+      const int head = static_cast<int>(own / tiles);
+      const int64_t begin = job.begin + own % tiles * job.rows_per_task;
       mechanism.attend(kernels, segments[job.segment], head, begin, std::min(job.end, begin + job.rows_per_task),
                        prepared_of(job.segment, head), worker_scratch + worker * scratch_floats);
     };

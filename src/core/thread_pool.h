@@ -1,9 +1,10 @@
 // A pool of threads that share one job at a time.
 //
-// The caller is worker 0. Tasks are claimed one by one from a common counter, so a worker that loses
-// its core delays one task, not its share, and one that does not come delays nothing. Idle workers spin for some
-// microseconds, then sleep. Every worker (and the caller, while a job runs) computes with flush-to-zero,
-// denormals-are-zero and round-to-nearest; the caller's own setting is restored.
+// The caller is worker 0. Every worker begins with a share of tasks that follow each other, so that it goes through
+// memory in its order, and then takes others' last tasks one by one: a worker that loses its core delays one task, not
+// its share, and one that does not come delays nothing. Idle workers spin for some microseconds, then sleep. Every
+// worker (and the caller, while a job runs) computes with flush-to-zero, denormals-are-zero and round-to-nearest; the
+// caller's own setting is restored.
 #pragma once
 
 #include <cstdint>

@@ -67,6 +67,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   constexpr int64_t kPair = 2 * kPanel;  // weights of one pair of inputs: 64 bytes
   const int64_t panel_ahead = tile.panel_stride * static_cast<int64_t>(sizeof(bf16));
   const char* next = tile.prefetch + panel * panel_ahead;
+  const int64_t turn = tile.prefetch_turn / 64;
 
   __m512 sum[kPanels][kRows];
   __mmask16 mask[kPanels];
@@ -98,6 +99,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
       for (int p = 0; p < kPanels; ++p) sum[p][r] = _mm512_dpbf16_ps(sum[p][r], weights[p], inputs);
     }
     next += tile.prefetch_step;
+    if (kPanels > 1 && pair == turn) next += (kPanels - 1) * panel_ahead;
     w += kPair;
 #pragma GCC unroll 4
     for (int i = 0; i < (kRows + 2) / 3; ++i) x[i] += 2 * sizeof(bf16);

@@ -114,6 +114,7 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
   // As many lines of what comes next are asked for as this part has.
   const int64_t panel_ahead = tile.panel_stride / 64 * tile.prefetch_step;
   const char* next = tile.prefetch + panel * panel_ahead;
+  int64_t turn = tile.prefetch_turn;
   for (int64_t done = 0; done < tile.depth; done += kSuperblock) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
@@ -122,6 +123,7 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
       }
     }
     next += kBlockBytes / 64 * tile.prefetch_step;
+    if (kPanels > 1 && (turn -= kBlockBytes) <= 0 && turn > -kBlockBytes) next += (kPanels - 1) * panel_ahead;
     const std::byte* weights[kPanels];
 #pragma GCC unroll 2
     for (int64_t group = 0; group < 2; ++group) {

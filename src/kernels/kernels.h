@@ -38,6 +38,8 @@ struct GemmTile {
   bool continues;         // the sums start from what y holds
   const char* prefetch;   // memory that will be read next: asked for along the way,
   int64_t prefetch_step;  // this many bytes with each 64 bytes of weights
+  // Of each panel, how many bytes until what it asks for lies behind its end: the beginnings of the next panels then.
+  int64_t prefetch_turn = int64_t{1} << 62;
 };
 
 // The product of one weight type.

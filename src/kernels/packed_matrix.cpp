@@ -250,6 +250,7 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
   if (x.rows <= gemm.stream_rows) {
     tile.prefetch = reinterpret_cast<const char*>(weights.data()) + panels.begin * bytes + kAheadBytes;
     tile.prefetch_step = kLine;
+    tile.prefetch_turn = std::max<int64_t>(0, bytes - kAheadBytes);
     return run(0, panels.begin, panels.end - panels.begin, 0, depth);
   }
 

@@ -31,6 +31,15 @@ TEST(ThreadPool, RunsEachTaskOnce) {
   EXPECT_THROW(ThreadPool(0), InvalidArgument);
 }
 
+TEST(ThreadPool, TakesMoreTasksThanAShareCounts) {
+  for (const int64_t tasks : {65534, 65535, 65536, 200'001}) {
+    ThreadPool pool(3);
+    std::vector<std::atomic<int>> ran(static_cast<size_t>(tasks));
+    pool.run(tasks, [&](int64_t task, int) { ++ran[static_cast<size_t>(task)]; });
+    for (const std::atomic<int>& count : ran) ASSERT_EQ(count, 1) << tasks;
+  }
+}
+
 TEST(ThreadPool, EndsAJobThatFailedAndGoesOn) {
   ThreadPool pool(3);
   for (int64_t bad = 0; bad < 40; ++bad) {
