@@ -146,16 +146,6 @@ class Layer {
   std::vector<int32_t> chain_, chain_depth_, tree_, tree_depth_;
 };
 
-// Multiply-adds of one row: the fold is read by every query head and written once per KV head, rows are scored and
-// summed. Feature maps and gates are left out.
-double multiply_adds(const StateLayout& layout, const AttentionShape& shape, int64_t position) {
-  const double fold = static_cast<double>(layout.fold_floats);
-  const double open = layout.bounded() ? (static_cast<double>(layout.lag) + 0.5) * static_cast<double>(layout.block)
-                                       : static_cast<double>(position);
-  const double seen = std::max({open, static_cast<double>(layout.tail) + 1.0});
-  return shape.heads * (fold + seen * (shape.dim_k + shape.dim_v)) + shape.heads_kv * fold;
-}
-
 void print_costs(int64_t longest, int threads) {
   constexpr int64_t kChunk = 256, kShort = 1024, kMiddle = 4096, kTree = 64;
   const AttentionShape shape{
@@ -198,7 +188,7 @@ void print_costs(int64_t longest, int threads) {
     }
     std::printf("| `%s` | %s | %ld | %.0f k | %.1f | %.1f | %.1f | %.2f | %.2f |\n", spec,
                 layer.mechanism().capabilities().constant_state ? "yes" : "no", static_cast<long>(bytes / 1000),
-                multiply_adds(layout, shape, kMiddle) / 1e3, median(all_short) * 1e6, middle * 1e6,
+                row_multiply_adds(layout, shape, kMiddle) / 1e3, median(all_short) * 1e6, middle * 1e6,
                 median(of_long) * 1e6, median(ratios), median(tree) * 1e3);
     std::fflush(stdout);
   }
@@ -259,7 +249,7 @@ void print_prefill(int threads, std::span<const char* const> specs) {
     const LayerState empty(layer.mechanism().layout());
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) times.push_back(layer.step(empty, kTokens, true));
-    const double work = multiply_adds(layer.mechanism().layout(), shape, kTokens / 2) * kTokens;
+    const double work = row_multiply_adds(layer.mechanism().layout(), shape, kTokens / 2) * kTokens;
     std::printf("| `%s` | %.1f | %.0f %% |\n", spec, median(times) * 1e3, 100 * work / median(times) / peak);
     std::fflush(stdout);
   }

@@ -36,6 +36,14 @@ struct Job {
 
 }  // namespace
 
+double row_multiply_adds(const StateLayout& layout, const AttentionShape& shape, int64_t position) {
+  const double fold = static_cast<double>(layout.fold_floats);
+  const double open = layout.bounded() ? (static_cast<double>(layout.lag) + 0.5) * static_cast<double>(layout.block)
+                                       : static_cast<double>(position);
+  const double seen = std::max(open, static_cast<double>(layout.tail) + 1.0);
+  return shape.heads * (fold + seen * (shape.dim_k + shape.dim_v)) + shape.heads_kv * fold;
+}
+
 void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
             std::span<const SegmentRows> segments) {
   const Arena::Mark mark = scratch.mark();

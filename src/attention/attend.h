@@ -14,4 +14,8 @@ namespace espalier {
 void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
             std::span<const SegmentRows> segments);
 
+// Multiply-adds of one row at `position`, all heads: the fold is read by every query head and written once per KV head,
+// rows are scored and summed. Feature maps and gates are left out.
+double row_multiply_adds(const StateLayout& layout, const AttentionShape& shape, int64_t position);
+
 }  // namespace espalier

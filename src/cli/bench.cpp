@@ -28,6 +28,7 @@ void print_json(const Arguments& a, const Model& model, const StepTimes& times, 
                                  {"verify_ms", verify},
                                  {"roofline_ms", roofline},
                                  {"peak_multiply_adds_per_second", times.peak},
+                                 {"attention_peak_multiply_adds_per_second", times.attention_peak},
                                  {"decode_bandwidth_share", times.decode_bandwidth_share},
                                  {"read_bandwidth_bytes_per_second", times.bandwidth},
                                  {"weights", a.model.weights},
@@ -81,8 +82,8 @@ std::function<int()> add_bench(CLI::App& app) {
       "Prefill, decoding, and the step that verifies a tree of 1 to 64 nodes; medians. Decoding stands beside the "
       "speed "
       "at which this\n"
-      "machine reads memory, steps beside their roofline: the longer of reading the weights at that speed and of their "
-      "products at the speed of weights in the cache.\n\n"
+      "machine reads memory, steps beside their roofline: the longer of reading weights and state at that speed and of "
+      "their products at the speed of weights in the cache (attention's at that of f32).\n\n"
       "With --prompts it answers questions instead, with and without speculation, and compares the two; the options "
       "from "
       "--max-tokens on are the answers'.\n\n"

@@ -6,9 +6,11 @@
 #include <string>
 #include <vector>
 
+#include "attention/attend.h"
 #include "core/error.h"
 #include "decoding/logprob.h"
 #include "evaluation/median.h"
+#include "models/step_loader.h"
 
 namespace espalier {
 namespace {
@@ -64,11 +66,21 @@ int64_t decode_bytes(const Model& model) {
   return static_cast<int64_t>(static_cast<double>(model.weight_bytes()) * share);
 }
 
-// Multiply-adds of a row: every weight that is not looked up. Attention and norms are left out.
+// Multiply-adds of a row with weights: every weight that is not looked up.
 double row_products(const Model& model) {
   const ModelConfig& config = model.config();
   const int64_t table = config.tie_word_embeddings ? 0 : config.vocab_size * config.hidden_size;
   return static_cast<double>(model.parameters() - table);
+}
+
+// Of a row's attention in all layers.
+double row_attention(const Model& model, int64_t position) {
+  double sum = 0;
+  for (int64_t layer = 0; layer < model.config().num_hidden_layers; ++layer) {
+    sum += row_multiply_adds(model.mechanisms()[static_cast<size_t>(layer)]->layout(),
+                             attention_shape(model.config(), layer), position);
+  }
+  return sum;
 }
 
 }  // namespace
@@ -134,16 +146,18 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
   options.check();
   const std::vector<int32_t> prompt = some_tokens(options.prefill_tokens, model.config().vocab_size);
   const int64_t total = options.repeats + 1;
-  const ReadBandwidth reading;
+  const ReadBandwidth memory;
   std::vector<double> prefill, decode, bandwidth, share;
   std::map<int64_t, std::vector<double>> verify;
   StepOutput output;
   std::vector<float> last;
+  int64_t state_bytes = 0;
   for (int64_t i = 0; i <= options.repeats; ++i) {
     SequenceState state = model.new_state();
     const auto start = Clock::now();
     model.prefill(state, prompt, workspace, nullptr, &last);
     const double prefill_ms = ms_since(start);
+    state_bytes = state.bytes();
     std::map<int64_t, double> round;
     const int64_t deepest = model.max_tree_depth(state.length());
     for (const int64_t nodes : kVerifySizes) {
@@ -152,7 +166,7 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
       }
     }
     const std::vector<double> decode_round = decode_ms(model, state, options.decode_tokens, workspace);
-    const double read_now = reading.measure(workspace.pool);
+    const double read_now = memory.measure(workspace.pool);
     if (progress) progress(i + 1, total);
     if (i == 0) continue;  // the first round warms up
     prefill.push_back(prefill_ms);
@@ -168,9 +182,12 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
   times.bandwidth = median(std::move(bandwidth));
   times.decode_bandwidth_share = median(std::move(share));
   times.peak = measure_peak(model.kernels(), options.weights, workspace.pool);
+  times.attention_peak = measure_peak(model.kernels(), WeightType::kF32, workspace.pool);
+  const double reading = static_cast<double>(decode_bytes(model) + state_bytes) / times.bandwidth;
+  const double row =
+      row_products(model) / times.peak + row_attention(model, options.prefill_tokens) / times.attention_peak;
   for (const auto& [nodes, ms] : times.verify_ms) {
-    times.roofline_ms[nodes] = 1e3 * std::max(static_cast<double>(decode_bytes(model)) / times.bandwidth,
-                                              static_cast<double>(nodes) * row_products(model) / times.peak);
+    times.roofline_ms[nodes] = 1e3 * std::max(reading, static_cast<double>(nodes) * row);
   }
   return times;
 }

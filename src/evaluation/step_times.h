@@ -27,7 +27,9 @@ struct StepTimes {
   double bandwidth = 0;                 // measured reading speed of all threads, bytes per second
   double decode_bandwidth_share = 0;    // weight bytes that decoding reads per second / bandwidth, by rounds
   double peak = 0;                      // measured products of weights in the cache, multiply-adds per second
-  // What a step of so many nodes cannot be faster than: its weight bytes at `bandwidth`, its products at `peak`.
+  double attention_peak = 0;            // the same in f32, which attention computes in
+  // What a step of so many nodes behind the prompt cannot be faster than: the bytes of weights and state at
+  // `bandwidth`, or its products at `peak` and `attention_peak`.
   std::map<int64_t, double> roofline_ms;
 };
 

@@ -6,6 +6,10 @@
 #if defined(__x86_64__)
 #include <immintrin.h>
 
+#include <algorithm>
+#include <bit>
+#include <limits>
+
 #define ESPALIER_INT_DOT [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]]
 
 namespace espalier {
@@ -19,6 +23,42 @@ ESPALIER_INT_DOT inline __m512 halves(const std::byte* p) {
 
 __mmask16 existing(int64_t outputs) {
   return static_cast<__mmask16>(outputs >= kPanel ? 0xffff : (1 << outputs) - 1);
+}
+
+// quantize_rows(), 32 inputs at a time.
+template <int kZero>
+ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t row_bytes,
+                                void* out) {
+  constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
+  const int64_t padded = padded_inputs(inputs);
+  const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
+  for (int64_t r = 0; r < rows; ++r) {
+    auto* b = static_cast<int8_t*>(out) + r * row_bytes;
+    auto* scale = reinterpret_cast<float*>(b + padded);
+    float* sum = scale + padded / kGroup;
+    auto* start = reinterpret_cast<int32_t*>(sum + padded / kGroup);
+    for (int64_t g = 0; g < padded / kGroup; ++g) {
+      const float* values = x + r * x_stride + g * kGroup;
+      const int64_t count = inputs - g * kGroup;
+      const __m512 low = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count, 0)), values);
+      const __m512 high = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count - 16, 0)), values + 16);
+      const __m512i sizes = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
+                                             _mm512_and_si512(_mm512_castps_si512(high), magnitude));
+      const int32_t top = _mm512_reduce_max_epi32(sizes);
+      const float greatest = std::bit_cast<float>(top);
+      const bool finite = top < 0x7f800000, counts = finite && greatest > kSmallest;
+      scale[g] = finite ? (counts ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
+      const __m512 factor = _mm512_set1_ps(counts ? 127.0f / greatest : 0.0f);
+      const __mmask16 lanes = finite ? 0xffff : 0;
+      const __m512i q_low = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(low, factor));
+      const __m512i q_high = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(high, factor));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(b + g * kGroup), _mm512_cvtepi32_epi8(q_low));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(b + g * kGroup + 16), _mm512_cvtepi32_epi8(q_high));
+      const int32_t total = _mm512_reduce_add_epi32(_mm512_add_epi32(q_low, q_high));
+      sum[g] = scale[g] * static_cast<float>(total);
+      start[g] = -kZero * total;
+    }
+  }
 }
 
 // What the rows of a tile bring to one group.
@@ -163,7 +203,10 @@ void int_tiles(const GemmTile& tile) {
 }
 
 template <int kInto>
-void set_tiles(Kernels& kernels) {
+void set_functions(Kernels& kernels) {
+  kernels.gemm_int8.pack = pack_rows<kInt8Format.zero>;
+  kernels.gemm_int4.pack = pack_rows<kInt4Format.zero>;
+  kernels.gemm_int4_min.pack = pack_rows<kInt4MinFormat.zero>;
   kernels.gemm_int8.tile = int_tiles<8, false, kInto>;
   kernels.gemm_int4.tile = int_tiles<4, false, kInto>;
   kernels.gemm_int4_min.tile = int_tiles<4, true, kInto>;
@@ -175,7 +218,7 @@ void fill_gemm_int_dot(Kernels& kernels) {
   for (Gemm* gemm : {&kernels.gemm_int8, &kernels.gemm_int4, &kernels.gemm_int4_min}) {
     gemm->tile_rows = gemm->stream_rows = kMostRows;
   }
-  prefetches_into_second_level() ? set_tiles<kIntoSecondLevel>(kernels) : set_tiles<kIntoFirstLevel>(kernels);
+  prefetches_into_second_level() ? set_functions<kIntoSecondLevel>(kernels) : set_functions<kIntoFirstLevel>(kernels);
 }
 
 }  // namespace espalier

@@ -39,8 +39,8 @@ int64_t panel_bytes(int64_t inputs, WeightType type) {
   return type == WeightType::kF32 ? inputs * kPanel * 4 : (inputs + 1) / 2 * 2 * kPanel * 2;
 }
 
-// A part of a panel and of a tile's rows that stay in the first-level cache together.
-constexpr int64_t kPartBytes = 128 << 10;
+// Of the panels that tiles take at once: a part that stays in the second-level cache while all tiles go over it.
+constexpr int64_t kPartBytes = 64 << 10;
 // Rows that stay in the second-level cache while a run of panels goes by.
 constexpr int64_t kBandTiles = 16;
 constexpr int64_t kLine = 64;  // bytes of a cache line
