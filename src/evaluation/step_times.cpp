@@ -173,7 +173,7 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
     for (const auto& [nodes, ms] : round) verify[nodes].push_back(ms);
     decode.insert(decode.end(), decode_round.begin(), decode_round.end());
     bandwidth.push_back(read_now);
-    share.push_back(static_cast<double>(decode_bytes(model)) * 1e3 / median(decode_round) / read_now);
+    share.push_back(static_cast<double>(decode_bytes(model) + state_bytes) * 1e3 / median(decode_round) / read_now);
   }
   StepTimes times;
   times.prefill_tokens_per_second = static_cast<double>(options.prefill_tokens) / median(prefill) * 1e3;

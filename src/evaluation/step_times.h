@@ -25,7 +25,7 @@ struct StepTimes {
   double decode_tokens_per_second = 0;
   std::map<int64_t, double> verify_ms;  // step time by the number of tree nodes: 1, 2, 4, … 64
   double bandwidth = 0;                 // measured reading speed of all threads, bytes per second
-  double decode_bandwidth_share = 0;    // weight bytes that decoding reads per second / bandwidth, by rounds
+  double decode_bandwidth_share = 0;    // bytes of weights and state that decoding reads per second / bandwidth
   double peak = 0;                      // measured products of weights in the cache, multiply-adds per second
   double attention_peak = 0;            // the same in f32, which attention computes in
   // What a step of so many nodes behind the prompt cannot be faster than: the bytes of weights and state at

@@ -11,6 +11,12 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
+// Asks for memory that will be read soon. Where few rows go over the past, reading it is all that takes time.
+HWY_INLINE void ask_for(const float* p) {
+  __builtin_prefetch(p, 0, kIntoSecondLevel);
+}
+constexpr int64_t kRowsAhead = 16;
+
 // acc[r] += q[r][d] * keys. Recursive, so that every sum has a constant index: one with a loop's would live in memory.
 template <int kRows, int kPanels, int kRow = 0>
 HWY_INLINE void add_scores(V16 (&acc)[kRows][kPanels], const float* const* q, int64_t d, const V16 (&keys)[kPanels]) {
@@ -29,7 +35,10 @@ void scores_of(const PanelScores& s, const float* const* q, int64_t panel, float
   for (int p = 0; p < kPanels; ++p) keys_of[p] = s.panel + (panel + p) * s.panel_stride;
   for (int64_t d = 0; d < s.dim; ++d) {
     V16 keys[kPanels];
-    for (int p = 0; p < kPanels; ++p) keys[p] = load(keys_of[p] + d * kPanel);
+    for (int p = 0; p < kPanels; ++p) {
+      ask_for(keys_of[p] + kPanels * s.panel_stride + d * kPanel);
+      keys[p] = load(keys_of[p] + d * kPanel);
+    }
     add_scores(acc, q, d, keys);
   }
   for (int r = 0; r < kRows; ++r) {
@@ -108,7 +117,10 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t be
   for (int64_t j = begin; j < end; ++j) {
     const float* row_values = row(j) + c;
     V16 values[kWidth];
-    for (int w = 0; w < kWidth; ++w) values[w] = load(row_values + w * 16);
+    for (int w = 0; w < kWidth; ++w) {
+      if constexpr (kQueries <= 3) ask_for(row_values + kRowsAhead * s.row_stride + w * 16);
+      values[w] = load(row_values + w * 16);
+    }
     add_weighted(acc, values, weights + j * s.weight_step, s.weight_stride);
   }
   for (int q = 0; q < kQueries; ++q) {
@@ -162,6 +174,10 @@ HWY_INLINE void weighted_rows(const WeightedSum& s, Row row) {
     if (query + 4 <= s.queries) {
       weighted_group<4>(s, query, row);
       query += 4;
+    }
+    if (query + 3 <= s.queries) {
+      weighted_group<3>(s, query, row);
+      query += 3;
     }
   }
   if (query + 2 <= s.queries) {
