@@ -29,7 +29,6 @@ __mmask16 existing(int64_t outputs) {
 template <int kZero>
 ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t row_bytes,
                                 void* out) {
-  constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
   const int64_t padded = padded_inputs(inputs);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t r = 0; r < rows; ++r) {
@@ -46,7 +45,7 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
                                              _mm512_and_si512(_mm512_castps_si512(high), magnitude));
       const int32_t top = _mm512_reduce_max_epi32(sizes);
       const float greatest = std::bit_cast<float>(top);
-      const bool finite = top < 0x7f800000, counts = finite && greatest > kSmallest;
+      const bool finite = top < 0x7f800000, counts = finite && greatest > kSmallestInput;
       scale[g] = finite ? (counts ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
       const __m512 factor = _mm512_set1_ps(counts ? 127.0f / greatest : 0.0f);
       const __mmask16 lanes = finite ? 0xffff : 0;
@@ -163,7 +162,8 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
       }
     }
     next += kBlockBytes / 64 * tile.prefetch_step;
-    if (kPanels > 1 && (turn -= kBlockBytes) <= 0 && turn > -kBlockBytes) next += (kPanels - 1) * panel_ahead;
+    if (kPanels > 1 && turn >= 0 && turn < kBlockBytes) next += (kPanels - 1) * panel_ahead;
+    turn -= kBlockBytes;
     const std::byte* weights[kPanels];
 #pragma GCC unroll 2
     for (int64_t group = 0; group < 2; ++group) {

@@ -158,7 +158,6 @@ int64_t quantized_row_bytes(int64_t inputs) {
 ESPALIER_CLONES
 void quantize_rows(const QuantizedFormat& format, const float* x, int64_t x_stride, int64_t rows, int64_t inputs,
                    int64_t row_bytes, void* out) {
-  constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
   const int64_t padded = padded_inputs(inputs);
   for (int64_t r = 0; r < rows; ++r) {
     auto* b = static_cast<int8_t*>(out) + r * row_bytes;
@@ -171,8 +170,9 @@ void quantize_rows(const QuantizedFormat& format, const float* x, int64_t x_stri
       const int32_t top = greatest_bits(values);
       const float greatest = std::bit_cast<float>(top);
       const bool finite = top < kInfinity;
-      scale[g] = finite ? (greatest > kSmallest ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
-      const float factor = finite && greatest > kSmallest ? 127.0f / greatest : 0.0f;
+      scale[g] =
+          finite ? (greatest > kSmallestInput ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
+      const float factor = finite && greatest > kSmallestInput ? 127.0f / greatest : 0.0f;
       int32_t total = 0;
       for (int64_t k = 0; k < kGroup; ++k) {
         const int32_t q = finite ? nearest(values[k] * factor) : 0;

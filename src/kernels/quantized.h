@@ -71,6 +71,8 @@ struct QuantizedRow {
         sum(scale + padded / kGroup),
         start(reinterpret_cast<const int32_t*>(sum + padded / kGroup)) {}
 };
+// An input that is smaller is zero: its inverse has no room.
+inline constexpr float kSmallestInput = 1e-30f;
 // Bytes of a packed row: an odd number of cache lines, so that rows do not meet in the same sets of the cache.
 int64_t quantized_row_bytes(int64_t inputs);
 // x [rows, inputs], x_stride apart -> [rows][row_bytes].

@@ -38,7 +38,8 @@ struct Product {
 const Product kProducts[] = {{1, {1}},        {2, {16}},           {3, {17, 5}}, {16, {48}},
                              {47, {33}},      {64, {15, 16, 17}},  {96, {200}},  {255, {64, 7}},
                              {576, {192, 3}}, {130, {1, 2, 3, 4}}, {1537, {40}}};
-const int64_t kRows[] = {100, 0, 1, 2, 5, 6, 7, 8, 12, 13, 31, 64};
+const int64_t kRows[] = {100, 0,  1,  2,  3,  4,  5,  6,  7,  8,  9,  10, 11, 12, 13,
+                         14,  15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 31, 49, 64};
 
 class Products : public ::testing::TestWithParam<WeightType> {};
 INSTANTIATE_TEST_SUITE_P(All, Products,
