@@ -73,10 +73,17 @@ struct TileRows {
   }
 };
 
+// What is asked for ahead beside one panel: the next ones stand so many bytes on.
+struct Ahead {
+  const char* next;
+  int64_t panel, step;
+};
+
 // One group: sum += d s (q - zero).b (+ m s sum b).
-template <int kRows, int kPanels, int kBits, bool kMinimum>
+template <int kRows, int kPanels, int kBits, bool kMinimum, int kInto>
 ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kPanels][kRows], const std::byte* const (&header)[kPanels],
-                                       const std::byte* const (&weights)[kPanels], const TileRows& x, int64_t group) {
+                                       const std::byte* const (&weights)[kPanels], const TileRows& x, int64_t group,
+                                       const Ahead& ahead) {
   __m512i dot[kPanels][kRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
@@ -89,7 +96,10 @@ ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kPanels][kRows], const std:
   for (int line = 0; line < kLines; ++line) {
     __m512i packed[kPanels];
 #pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) packed[p] = _mm512_loadu_si512(weights[p] + line * 64);
+    for (int p = 0; p < kPanels; ++p) {
+      __builtin_prefetch(ahead.next + p * ahead.panel + line * ahead.step, 0, kInto);
+      packed[p] = _mm512_loadu_si512(weights[p] + line * 64);
+    }
 #pragma GCC unroll 2
     for (int half = 0; half < 8 / kLines; ++half) {
       __m512i q[kPanels];
@@ -152,28 +162,29 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
              tile.x_depth};
   // As many lines of what comes next are asked for as this part has.
   const int64_t panel_ahead = tile.panel_stride / 64 * tile.prefetch_step;
-  const char* next = tile.prefetch + panel * panel_ahead;
+  Ahead ahead{tile.prefetch + panel * panel_ahead, panel_ahead, tile.prefetch_step};
   int64_t turn = tile.prefetch_turn;
   for (int64_t done = 0; done < tile.depth; done += kSuperblock) {
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      for (int64_t line = 0; line < kBlockBytes / 64; ++line) {
-        __builtin_prefetch(next + p * panel_ahead + line * tile.prefetch_step, 0, kInto);
+      for (int64_t line = 0; line < kFormat.header_bytes() / 64; ++line) {
+        __builtin_prefetch(ahead.next + p * ahead.panel + line * ahead.step, 0, kInto);
       }
     }
-    next += kBlockBytes / 64 * tile.prefetch_step;
-    if (kPanels > 1 && turn >= 0 && turn < kBlockBytes) next += (kPanels - 1) * panel_ahead;
-    turn -= kBlockBytes;
+    ahead.next += kFormat.header_bytes() / 64 * ahead.step;
     const std::byte* weights[kPanels];
 #pragma GCC unroll 2
     for (int64_t group = 0; group < 2; ++group) {
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) weights[p] = block[p] + kFormat.header_bytes() + group * kFormat.group_bytes();
-      add_group<kRows, kPanels, kBits, kMinimum>(sum, block, weights, x, group);
+      add_group<kRows, kPanels, kBits, kMinimum, kInto>(sum, block, weights, x, group, ahead);
+      ahead.next += kFormat.group_bytes() / 64 * ahead.step;
       x.b += kGroup, ++x.scale, ++x.sum, ++x.start;
     }
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) block[p] += kBlockBytes;
+    if (kPanels > 1 && turn >= 0 && turn < kBlockBytes) ahead.next += (kPanels - 1) * ahead.panel;
+    turn -= kBlockBytes;
   }
 #pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
@@ -186,12 +197,10 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
 
 template <int kRows, int kBits, bool kMinimum, int kInto>
 void int_rows(const GemmTile& tile) {
-  constexpr int kPanels = kRows <= 2 ? 4 : kRows <= 4 ? 3 : kRows <= 6 ? 2 : 1;
+  constexpr int kPanels = kRows <= 4 ? 3 : kRows <= 6 ? 2 : 1;
   int64_t panel = 0;
-  for (; panel + kPanels <= tile.panels; panel += kPanels)
+  for (; panel + kPanels <= tile.panels; panel += kPanels) {
     int_tile<kRows, kPanels, kBits, kMinimum, kInto>(tile, panel);
-  if constexpr (kPanels > 2) {
-    for (; panel + 2 <= tile.panels; panel += 2) int_tile<kRows, 2, kBits, kMinimum, kInto>(tile, panel);
   }
   for (; panel < tile.panels; ++panel) int_tile<kRows, 1, kBits, kMinimum, kInto>(tile, panel);
 }
