@@ -152,15 +152,20 @@ HWY_INLINE void weighted_queries(const WeightedSum& s, int64_t query, int64_t be
   }
 }
 
+template <class Row>
+HWY_NOINLINE void weighted_query(const WeightedSum& s, int64_t query, int64_t begin, int64_t end, const Row& row) {
+  weighted_queries<1>(s, query, begin, end, row);
+}
+
 // Some queries over the rows that all of them see, then each over those that it sees besides.
 template <int kQueries, class Row>
 HWY_INLINE void weighted_group(const WeightedSum& s, int64_t query, Row row) {
-  if (s.stagger == 0) return weighted_queries<kQueries>(s, query, 0, s.count, row);
-  const int64_t common = s.count + query / s.stagger;
+  const int64_t common = s.count + (s.stagger > 0 ? query / s.stagger : 0);
   weighted_queries<kQueries>(s, query, 0, common, row);
+  if (s.stagger == 0) return;
   for (int64_t q = query + 1; q < query + kQueries; ++q) {
     const int64_t end = s.count + q / s.stagger;
-    if (end > common) weighted_queries<1>(s, q, common, end, row);
+    if (end > common) weighted_query(s, q, common, end, row);
   }
 }
 
@@ -184,7 +189,9 @@ HWY_INLINE void weighted_rows(const WeightedSum& s, Row row) {
     weighted_group<2>(s, query, row);
     query += 2;
   }
-  for (; query < s.queries; ++query) weighted_group<1>(s, query, row);
+  for (; query < s.queries; ++query) {
+    weighted_query(s, query, 0, s.count + (s.stagger > 0 ? query / s.stagger : 0), row);
+  }
 }
 
 void weighted_sum(const WeightedSum& s) {

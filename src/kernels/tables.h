@@ -11,7 +11,19 @@ void fill_gemm_dot(Kernels& kernels);      // gemm_bf16 of kAvx512Bf16
 void fill_gemm_int_dot(Kernels& kernels);  // the quantized products of the same, where it has vpdpbusd
 // Which cache the dot products' tiles ask for memory into, as __builtin_prefetch() counts: 3 the first level, 2 the
 // second. Zen's first level has too few requests under way to take a stream.
+// Sanitizers' builds know one: tiles for both would take them minutes.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define ESPALIER_SANITIZED 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
+#define ESPALIER_SANITIZED 1
+#endif
+#endif
+#ifdef ESPALIER_SANITIZED
+constexpr int kIntoFirstLevel = 3, kIntoSecondLevel = 3;
+#else
 constexpr int kIntoFirstLevel = 3, kIntoSecondLevel = 2;
+#endif
 bool prefetches_into_second_level();
 
 void fill_rows(Isa isa, Kernels& kernels);
