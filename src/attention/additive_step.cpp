@@ -137,7 +137,8 @@ class Additive : public Mechanism {
         denominators[query] = kernels.dot(phi + query * features_, fold + features_ * dim_v, features_);
       }
     }
-    read_fold(kernels, {phi, features_, queries, fold, dim_v, sums});
+    read_fold(kernels,
+              {.weights = phi, .features = features_, .queries = queries, .fold = fold, .dim_v = dim_v, .out = sums});
     const KeyPanels panels{.fresh = prepared + committed_floats(segment), .dim = features_, .committed = prepared};
     // Rows that all of these rows see, then each row's others. Weights go over into the denominators in this order.
     const int64_t window_begin = segment.state->window_begin(segment.position(rows.begin));

@@ -180,7 +180,12 @@ class FlashGlobal : public FlashPart {
       const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
       kernels.scale(queries.q[h], inverse, shape_.dim_k, unit + h * shape_.dim_k);
     }
-    add_fold(kernels, {unit, shape_.dim_k, shape_.heads_per_kv(), fold, shape_.dim_v, out});
+    add_fold(kernels, {.weights = unit,
+                       .features = shape_.dim_k,
+                       .queries = shape_.heads_per_kv(),
+                       .fold = fold,
+                       .dim_v = shape_.dim_v,
+                       .out = out});
   }
 
   void attend_span(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,

@@ -240,19 +240,19 @@ class GatedDelta : public Mechanism {
           .weighted_extra_sum(kernels, products, window, static_cast<int>(count), updates, row_floats);
     }
     // Forward substitution: a few rows are finished one after the other, then all rows behind take them in together.
-    const auto take_in = [&](int64_t first, int64_t last, int64_t row, int64_t rows_behind) {
-      all.range(position + first, position + last)
-          .weighted_extra_sum(kernels, products + row * window + before + first, window, static_cast<int>(rows_behind),
+    const auto take_in = [&](int64_t from, int64_t to, int64_t row, int64_t rows_behind) {
+      all.range(position + from, position + to)
+          .weighted_extra_sum(kernels, products + row * window + before + from, window, static_cast<int>(rows_behind),
                               updates + row * row_floats, row_floats);
     };
     constexpr int64_t kFew = 4;
-    for (int64_t first = 0; first < count; first += kFew) {
-      const int64_t last = std::min(first + kFew, count);
-      for (int64_t i = first; i < last; ++i) {
-        if (i > first) take_in(first, i, i, 1);
+    for (int64_t from = 0; from < count; from += kFew) {
+      const int64_t to = std::min(from + kFew, count);
+      for (int64_t i = from; i < to; ++i) {
+        if (i > from) take_in(from, i, i, 1);
         kernels.scale(updates + i * row_floats, beta[i], dim_v, updates + i * row_floats);
       }
-      if (last < count) take_in(first, last, last, count - last);
+      if (to < count) take_in(from, to, to, count - to);
     }
   }
 
@@ -283,7 +283,13 @@ class GatedDelta : public Mechanism {
         kernels.scale(q[i], units[i] * factors_of(segment, prepared, row)[window], dim, scaled + i * dim);
       }
     }
-    read_fold(kernels, {scaled, dim, queries, fold, dim_v, sums, sum_stride});
+    read_fold(kernels, {.weights = scaled,
+                        .features = dim,
+                        .queries = queries,
+                        .fold = fold,
+                        .dim_v = dim_v,
+                        .out = sums,
+                        .out_stride = sum_stride});
     // Weights of rows [first, first + n) over positions [from, to), of which each uses what it sees.
     const auto weigh = [&](const VisibleRows& visible, int64_t first, int64_t n) {
       const int64_t offset = visible.begin() - window_begin;

@@ -85,7 +85,12 @@ class Gau : public Mechanism {
             std::copy_n(own.q[h] + near_, far_, scratch.queries + ((row - first) * heads + h) * far_);
           }
         }
-        add_fold(kernels, {scratch.queries, far_, (last - first) * heads, fold, shape_.dim_v, scratch.sums});
+        add_fold(kernels, {.weights = scratch.queries,
+                           .features = far_,
+                           .queries = (last - first) * heads,
+                           .fold = fold,
+                           .dim_v = shape_.dim_v,
+                           .out = scratch.sums});
       }
       for (int64_t row = first; row < last; ++row) {
         finish_row(kernels, segment, kv_head, row, prepared, scratch.sums + (row - first) * heads * shape_.dim_v,

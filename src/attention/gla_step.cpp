@@ -107,7 +107,12 @@ class Gla : public Mechanism {
         for (int64_t d = 0; d < dim; ++d) scaled[h * dim + d] = queries.q[h][d] * decay[d] * factor;
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-      read_fold(kernels, {scaled, dim, heads, fold_for(segment, kv_head, position, prepared), dim_v, out});
+      read_fold(kernels, {.weights = scaled,
+                          .features = dim,
+                          .queries = heads,
+                          .fold = fold_for(segment, kv_head, position, prepared),
+                          .dim_v = dim_v,
+                          .out = out});
       for (int64_t p = visible.begin(); p <= position; ++p) {
         const float* sums = all.extra(p);
         for (int64_t d = 0; d < dim; ++d) {

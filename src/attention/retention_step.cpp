@@ -91,7 +91,8 @@ class Retention : public Mechanism {
         kernels.scale(q[query], factor * power[segment.position(row) + 1 - window_begin], dim, scaled + query * dim);
       }
     }
-    read_fold(kernels, {scaled, dim, queries, fold, dim_v, sums});
+    read_fold(kernels,
+              {.weights = scaled, .features = dim, .queries = queries, .fold = fold, .dim_v = dim_v, .out = sums});
     // Rows of a chain over each other: `visible` is what the last one sees.
     const auto add = [&](const VisibleRows& visible, int64_t first_row, int64_t rows, bool each_other = false) {
       if (visible.count() == 0) return;

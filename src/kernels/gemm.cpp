@@ -192,7 +192,7 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
   constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
   constexpr uint32_t kMask = kBits == 8 ? 255 : 15;
   const auto* block = static_cast<const std::byte*>(tile.weights) + panel * tile.panel_stride;
-  const QuantizedRow row(tile.x, tile.inputs);
+  const QuantizedRow row = QuantizedRow::read(tile.x, tile.inputs);
   const auto of_row = [&](const auto* p, int r) {
     return *reinterpret_cast<decltype(p)>(reinterpret_cast<const char*>(p) + r * tile.x_depth);
   };

@@ -24,11 +24,6 @@ int64_t packed_depth(int64_t inputs) {
   return ((inputs + kLine - 1) / kLine | 1) * kLine;
 }
 
-// The first lanes, as many as exist of a panel, one bit each.
-__mmask16 existing(int64_t lanes) {
-  return static_cast<__mmask16>(lanes >= kPanel ? 0xffff : (1 << lanes) - 1);
-}
-
 // float_to_bf16() of the lanes of a mask.
 ESPALIER_DOT inline void round_to_bf16(const float* x, __mmask16 lanes, bf16* out) {
   const __m512i bits = _mm512_maskz_loadu_epi32(lanes, x), high = _mm512_srli_epi32(bits, 16);

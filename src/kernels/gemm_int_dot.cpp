@@ -7,8 +7,7 @@
 #include <immintrin.h>
 
 #include <algorithm>
-#include <bit>
-#include <limits>
+#include <cstddef>
 
 #define ESPALIER_INT_DOT [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]]
 
@@ -21,10 +20,6 @@ ESPALIER_INT_DOT inline __m512 halves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
-__mmask16 existing(int64_t outputs) {
-  return static_cast<__mmask16>(outputs >= kPanel ? 0xffff : (1 << outputs) - 1);
-}
-
 // quantize_rows(), 32 inputs at a time.
 template <int kZero>
 ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t row_bytes,
@@ -32,10 +27,7 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
   const int64_t padded = padded_inputs(inputs);
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t r = 0; r < rows; ++r) {
-    auto* b = static_cast<int8_t*>(out) + r * row_bytes;
-    auto* scale = reinterpret_cast<float*>(b + padded);
-    float* sum = scale + padded / kGroup;
-    auto* start = reinterpret_cast<int32_t*>(sum + padded / kGroup);
+    const QuantizedRow row(static_cast<std::byte*>(out) + r * row_bytes, padded);
     for (int64_t g = 0; g < padded / kGroup; ++g) {
       const float* values = x + r * x_stride + g * kGroup;
       const int64_t count = inputs - g * kGroup;
@@ -43,19 +35,17 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
       const __m512 high = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count - 16, 0)), values + 16);
       const __m512i sizes = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
                                              _mm512_and_si512(_mm512_castps_si512(high), magnitude));
-      const int32_t top = _mm512_reduce_max_epi32(sizes);
-      const float greatest = std::bit_cast<float>(top);
-      const bool finite = top < 0x7f800000, counts = finite && greatest > kSmallestInput;
-      scale[g] = finite ? (counts ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
-      const __m512 factor = _mm512_set1_ps(counts ? 127.0f / greatest : 0.0f);
-      const __mmask16 lanes = finite ? 0xffff : 0;
+      const InputScale scale(_mm512_reduce_max_epi32(sizes));
+      const __m512 factor = _mm512_set1_ps(scale.inverse);
+      const __mmask16 lanes = scale.finite ? 0xffff : 0;
       const __m512i q_low = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(low, factor));
       const __m512i q_high = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(high, factor));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(b + g * kGroup), _mm512_cvtepi32_epi8(q_low));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(b + g * kGroup + 16), _mm512_cvtepi32_epi8(q_high));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(row.b + g * kGroup), _mm512_cvtepi32_epi8(q_low));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(row.b + g * kGroup + 16), _mm512_cvtepi32_epi8(q_high));
       const int32_t total = _mm512_reduce_add_epi32(_mm512_add_epi32(q_low, q_high));
-      sum[g] = scale[g] * static_cast<float>(total);
-      start[g] = -kZero * total;
+      row.scale[g] = scale.scale;
+      row.sum[g] = scale.scale * static_cast<float>(total);
+      row.start[g] = -kZero * total;
     }
   }
 }
@@ -156,7 +146,7 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
           tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
     }
   }
-  const QuantizedRow row(tile.x, tile.inputs);
+  const QuantizedRow row = QuantizedRow::read(tile.x, tile.inputs);
   const int64_t first = tile.begin / kGroup;
   TileRows x{reinterpret_cast<const char*>(row.b) + tile.begin, row.scale + first, row.sum + first, row.start + first,
              tile.x_depth};

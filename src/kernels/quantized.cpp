@@ -72,7 +72,6 @@ ESPALIER_INLINE std::pair<float, float> range_of(const float* x) {
 }
 
 // The bits of max |x| over x [32]; those of infinities and NaNs are from kInfinity on.
-constexpr int32_t kInfinity = 0x7f800000;
 ESPALIER_INLINE int32_t greatest_bits(const float* x) {
   int32_t top = 0;
   for (int64_t k = 0; k < kGroup; ++k) top = std::max(top, std::bit_cast<int32_t>(x[k]) & 0x7fffffff);
@@ -160,27 +159,20 @@ void quantize_rows(const QuantizedFormat& format, const float* x, int64_t x_stri
                    int64_t row_bytes, void* out) {
   const int64_t padded = padded_inputs(inputs);
   for (int64_t r = 0; r < rows; ++r) {
-    auto* b = static_cast<int8_t*>(out) + r * row_bytes;
-    auto* scale = reinterpret_cast<float*>(b + padded);
-    float* sum = scale + padded / kGroup;
-    auto* start = reinterpret_cast<int32_t*>(sum + padded / kGroup);
+    const QuantizedRow row(static_cast<std::byte*>(out) + r * row_bytes, padded);
     for (int64_t g = 0; g < padded / kGroup; ++g) {
       float values[kGroup] = {};
       std::copy_n(x + r * x_stride + g * kGroup, std::clamp<int64_t>(inputs - g * kGroup, 0, kGroup), values);
-      const int32_t top = greatest_bits(values);
-      const float greatest = std::bit_cast<float>(top);
-      const bool finite = top < kInfinity;
-      scale[g] =
-          finite ? (greatest > kSmallestInput ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
-      const float factor = finite && greatest > kSmallestInput ? 127.0f / greatest : 0.0f;
+      const InputScale scale(greatest_bits(values));
       int32_t total = 0;
       for (int64_t k = 0; k < kGroup; ++k) {
-        const int32_t q = finite ? nearest(values[k] * factor) : 0;
-        b[g * kGroup + k] = static_cast<int8_t>(q);
+        const int32_t q = scale.finite ? nearest(values[k] * scale.inverse) : 0;
+        row.b[g * kGroup + k] = static_cast<int8_t>(q);
         total += q;
       }
-      sum[g] = scale[g] * static_cast<float>(total);
-      start[g] = -format.zero * total;
+      row.scale[g] = scale.scale;
+      row.sum[g] = scale.scale * static_cast<float>(total);
+      row.start[g] = -format.zero * total;
     }
   }
 }

@@ -13,8 +13,10 @@
 //   int4            0 … 15     0      yes   5
 #pragma once
 
+#include <bit>
 #include <cstddef>
 #include <cstdint>
+#include <limits>
 
 namespace espalier {
 
@@ -61,18 +63,33 @@ inline constexpr int shift_of_weight(const QuantizedFormat& format, int64_t k) {
 // A packed row: b [inputs] as signed bytes, then for each group s, s sum(b), and what the integer sum starts from,
 // -zero sum(b).
 struct QuantizedRow {
-  const int8_t* b;
-  const float *scale, *sum;
-  const int32_t* start;
+  int8_t* b;
+  float *scale, *sum;
+  int32_t* start;
 
-  QuantizedRow(const void* row, int64_t padded)
-      : b(static_cast<const int8_t*>(row)),
-        scale(reinterpret_cast<const float*>(b + padded)),
+  QuantizedRow(void* row, int64_t padded)
+      : b(static_cast<int8_t*>(row)),
+        scale(reinterpret_cast<float*>(b + padded)),
         sum(scale + padded / kGroup),
-        start(reinterpret_cast<const int32_t*>(sum + padded / kGroup)) {}
+        start(reinterpret_cast<int32_t*>(sum + padded / kGroup)) {}
+  // To be read.
+  static QuantizedRow read(const void* row, int64_t padded) { return {const_cast<void*>(row), padded}; }
 };
-// An input that is smaller is zero: its inverse has no room.
-inline constexpr float kSmallestInput = 1e-30f;
+// Bits of a size from which on it is an infinity or NaN.
+inline constexpr int32_t kInfinity = 0x7f800000;
+// The scale s of a group of inputs by the bits of its greatest size, and what its inputs are multiplied by.
+struct InputScale {
+  bool finite;
+  float scale, inverse;
+
+  explicit InputScale(int32_t top) : finite(top < kInfinity) {
+    constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
+    const float greatest = std::bit_cast<float>(top);
+    const bool counts = finite && greatest > kSmallest;
+    scale = finite ? (counts ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
+    inverse = counts ? 127.0f / greatest : 0.0f;
+  }
+};
 // Bytes of a packed row: an odd number of cache lines, so that rows do not meet in the same sets of the cache.
 int64_t quantized_row_bytes(int64_t inputs);
 // x [rows, inputs], x_stride apart -> [rows][row_bytes].

@@ -9,6 +9,14 @@ namespace espalier {
 void fill_gemm(Isa isa, Kernels& kernels);
 void fill_gemm_dot(Kernels& kernels);      // gemm_bf16 of kAvx512Bf16
 void fill_gemm_int_dot(Kernels& kernels);  // the quantized products of the same, where it has vpdpbusd
+void fill_rows(Isa isa, Kernels& kernels);
+void fill_attention(Isa isa, Kernels& kernels);
+
+// The first lanes of a panel, as many as exist, one bit each.
+inline uint16_t existing(int64_t lanes) {
+  return static_cast<uint16_t>(lanes >= kPanel ? 0xffff : (1 << lanes) - 1);
+}
+
 // Which cache the dot products' tiles ask for memory into, as __builtin_prefetch() counts: 3 the first level, 2 the
 // second. Zen's first level has too few requests under way to take a stream.
 // Sanitizers' builds know one: tiles for both would take them minutes.
@@ -25,9 +33,6 @@ constexpr int kIntoFirstLevel = 3, kIntoSecondLevel = 3;
 constexpr int kIntoFirstLevel = 3, kIntoSecondLevel = 2;
 #endif
 bool prefetches_into_second_level();
-
-void fill_rows(Isa isa, Kernels& kernels);
-void fill_attention(Isa isa, Kernels& kernels);
 
 }  // namespace espalier
 
