@@ -17,8 +17,8 @@ bool in_slices(const SegmentRows& segment) {
   return segment.chain && !segment.span;
 }
 
-// Asks for a head's part of rows [begin, end): each lies alone, thousands of bytes after the one before it, where no
-// hardware looks ahead.
+// Asks for a head's part of rows [begin, end) into the second-level cache: each lies alone, thousands of bytes after
+// the one before it, where no hardware looks ahead.
 void ask_for_rows(const float* rows, int64_t stride, int64_t floats, int64_t begin, int64_t end) {
   constexpr int64_t kLineFloats = 16;
   for (int64_t row = begin; row < end; ++row) {
@@ -104,7 +104,7 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
         ask_for_rows(segment.k + head * layout.dim_k, segment.k_stride, layout.dim_k, job.begin, job.end);
         ask_for_rows(segment.v + head * layout.dim_v, segment.v_stride, layout.dim_v, job.begin, job.end);
       }
-      mechanism.prepare(kernels, segments[job.segment], head, job.begin, job.end, prepared_of(job.segment, head));
+      mechanism.prepare(kernels, segment, head, job.begin, job.end, prepared_of(job.segment, head));
     };
     const auto compute = [&](int64_t task, int worker) {
       size_t j = jobs.size() - 1;
