@@ -9,18 +9,14 @@
 
 namespace espalier {
 
-class SquaredRelu : public FeatureMap {
+class SquaredRelu : public SharedMap {
  public:
-  explicit SquaredRelu(int64_t dim) : dim_(dim) {}
-  int64_t features() const override { return dim_; }
-  void query(const Kernels&, const float* x, int, int64_t, float* phi) const override { map(x, phi); }
-  void key(const Kernels&, const float* x, int, int64_t, float* phi) const override { map(x, phi); }
+  using SharedMap::SharedMap;
 
  private:
-  void map(const float* x, float* phi) const {
+  void map(const Kernels&, const float* x, float* phi) const override {
     for (int64_t i = 0; i < dim_; ++i) phi[i] = std::max(x[i], 0.0f) * std::max(x[i], 0.0f);
   }
-  int64_t dim_;
 };
 
 // Under the name "my_attention", for LoadOptions::more_mechanisms.

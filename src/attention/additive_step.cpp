@@ -40,9 +40,9 @@ class Additive : public Mechanism {
   // Fold: S [M][Dv], then z [M].
   void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
                  float* fold) const override {
-    fold_features(kernels, rows, features_, shape_.dim_v, before, fold, [&](int64_t row, float* phi) {
-      form_.map->key(kernels, rows.k_row(row), kv_head, rows.first + row, phi);
-    });
+    if (rows.panels) return fold_panels(kernels, rows, features_, shape_.dim_v, before, fold);
+    fold_features(kernels, rows, features_, shape_.dim_v, before, fold,
+                  [&](float* phi) { form_.map->keys(kernels, key_rows(rows, phi, features_), kv_head); });
   }
 
   // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; then folds at borders.
@@ -58,26 +58,31 @@ class Additive : public Mechanism {
       const RowCopies all(segment, kv_head, state.fold_end(), segment.seen_end(0));
       return fold_rows(kernels, kv_head, all.rows, state.fold(kv_head), prepared);
     }
-    std::vector<float> k_row(static_cast<size_t>(shape_.dim_k)), phi(static_cast<size_t>(features_));
-    const auto place = [&](const float* k, int64_t position, float* panels, int64_t row) {
-      form_.map->key(kernels, k, kv_head, position, phi.data());
-      float* lane = panels + row / kPanel * kPanel * features_ + row % kPanel;
-      for (int64_t m = 0; m < features_; ++m) lane[m * kPanel] = phi[static_cast<size_t>(m)];
-    };
+    std::vector<float> phi(static_cast<size_t>(kPanel * features_));  // [16][M]
     if (begin == 0) {
       std::fill(prepared, prepared + committed_floats(segment), 0.0f);
+      std::vector<float> k_row(static_cast<size_t>(shape_.dim_k));
       for (int64_t position = state.first_row(); position < state.length(); ++position) {
         state.copy_k_row(kv_head, position, k_row.data());
-        place(k_row.data(), position, prepared, position - state.first_row() / kPanel * kPanel);
+        form_.map->keys(kernels, {.x = k_row.data(), .first = position, .phi = phi.data()}, kv_head);
+        const int64_t row = position - state.first_row() / kPanel * kPanel;
+        float* panel = prepared + row / kPanel * kPanel * features_;
+        rows_to_panel(phi.data(), features_, row % kPanel, 1, features_, panel);
       }
     }
     float* fresh = prepared + committed_floats(segment);
-    const int64_t whole = end / kPanel * kPanel;
-    if (whole < end) std::fill_n(fresh + whole * features_, kPanel * features_, 0.0f);
-    for (int64_t row = begin; row < end; ++row) {
-      place(segment.k + row * segment.k_stride + int64_t{kv_head} * shape_.dim_k, segment.position(row), fresh, row);
+    for (int64_t row = begin; row < end; row += kPanel) {
+      const MapRows rows{.x = segment.k + row * segment.k_stride + int64_t{kv_head} * shape_.dim_k,
+                         .x_stride = segment.k_stride,
+                         .count = std::min<int64_t>(kPanel, end - row),
+                         .first = state.length(),
+                         .depth = segment.depth + row,
+                         .phi = phi.data(),
+                         .phi_stride = features_};
+      form_.map->keys(kernels, rows, kv_head);
+      rows_to_panel(rows.phi, rows.phi_stride, 0, rows.count, features_, fresh + row * features_);
     }
-    make_fold_steps(kernels, *this, segment, kv_head, begin, end, fresh + fresh_floats(segment));
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, fresh + fresh_floats(segment), fresh);
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
@@ -129,13 +134,20 @@ class Additive : public Mechanism {
     float* denominators = sums + most_queries(shape_) * dim_v;    // [queries]
     float* scores = denominators + most_queries(shape_);          // [queries][window]
     float* temporary = scores + most_queries(shape_) * window();  // [queries][16]
-    for (int64_t row = rows.begin; row < rows.end; ++row) {
-      const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
-      for (int h = 0; h < heads; ++h) {
-        const int64_t query = (row - rows.begin) * heads + h;
-        form_.map->query(kernels, own.q[h], kv_head * heads + h, segment.position(row), phi + query * features_);
-        denominators[query] = kernels.dot(phi + query * features_, fold + features_ * dim_v, features_);
-      }
+    for (int h = 0; h < heads; ++h) {
+      const int head = kv_head * heads + h;
+      form_.map->queries(kernels,
+                         {.x = segment.q + rows.begin * segment.q_stride + int64_t{head} * shape_.dim_k,
+                          .x_stride = segment.q_stride,
+                          .count = rows.end - rows.begin,
+                          .first = segment.state->length(),
+                          .depth = segment.depth + rows.begin,
+                          .phi = phi + h * features_,
+                          .phi_stride = heads * features_},
+                         head);
+    }
+    for (int64_t query = 0; query < queries; ++query) {
+      denominators[query] = kernels.dot(phi + query * features_, fold + features_ * dim_v, features_);
     }
     read_fold(kernels,
               {.weights = phi, .features = features_, .queries = queries, .fold = fold, .dim_v = dim_v, .out = sums});
@@ -203,6 +215,19 @@ class Additive : public Mechanism {
 };
 
 }  // namespace
+
+void apply_matrix(const Kernels& kernels, const MapRows& rows, const float* weight, int64_t inputs, int64_t outputs) {
+  kernels.weighted_sum({.weights = rows.x,
+                        .weight_stride = rows.x_stride,
+                        .queries = rows.count,
+                        .rows = weight,
+                        .count = inputs,
+                        .row_stride = outputs,
+                        .dim = outputs,
+                        .out = rows.phi,
+                        .out_stride = rows.phi_stride,
+                        .from_zero = true});
+}
 
 std::unique_ptr<Mechanism> make_additive(AdditiveForm form, const AttentionShape& shape, int64_t closed_group) {
   return std::make_unique<Additive>(std::move(form), shape, closed_group);

@@ -9,19 +9,6 @@
 namespace espalier {
 namespace {
 
-// The same map for queries and keys, every head and position.
-class SharedMap : public FeatureMap {
- public:
-  explicit SharedMap(int64_t dim) : dim_(dim) {}
-  int64_t features() const override { return dim_; }
-  void query(const Kernels& kernels, const float* x, int, int64_t, float* phi) const override { map(kernels, x, phi); }
-  void key(const Kernels& kernels, const float* x, int, int64_t, float* phi) const override { map(kernels, x, phi); }
-
- protected:
-  virtual void map(const Kernels& kernels, const float* x, float* phi) const = 0;
-  int64_t dim_;
-};
-
 class EluPlusOne : public SharedMap {
  public:
   using SharedMap::SharedMap;
@@ -63,19 +50,20 @@ class Cosformer : public FeatureMap {
   Cosformer(int64_t dim, int64_t length) : dim_(dim), length_(length) {}
   int64_t features() const override { return 2 * dim_; }
   int64_t max_length() const override { return length_; }
-  void query(const Kernels& kernels, const float* x, int, int64_t position, float* phi) const override {
-    map(kernels, x, position, phi);
-  }
-  void key(const Kernels& kernels, const float* x, int, int64_t position, float* phi) const override {
-    map(kernels, x, position, phi);
-  }
+  void queries(const Kernels& kernels, const MapRows& rows, int) const override { map(kernels, rows); }
+  void keys(const Kernels& kernels, const MapRows& rows, int) const override { map(kernels, rows); }
 
  private:
-  void map(const Kernels& kernels, const float* x, int64_t position, float* phi) const {
-    const double angle = std::numbers::pi / 2 * static_cast<double>(position + 1) / static_cast<double>(length_);
-    for (int64_t i = 0; i < dim_; ++i) phi[dim_ + i] = std::max(x[i], 0.0f);
-    kernels.scale(phi + dim_, static_cast<float>(std::sin(angle)), dim_, phi);
-    kernels.scale(phi + dim_, static_cast<float>(std::cos(angle)), dim_, phi + dim_);
+  void map(const Kernels& kernels, const MapRows& rows) const {
+    for (int64_t row = 0; row < rows.count; ++row) {
+      const double angle =
+          std::numbers::pi / 2 * static_cast<double>(rows.position(row) + 1) / static_cast<double>(length_);
+      const float* x = rows.x_row(row);
+      float* phi = rows.phi_row(row);
+      for (int64_t i = 0; i < dim_; ++i) phi[dim_ + i] = std::max(x[i], 0.0f);
+      kernels.scale(phi + dim_, static_cast<float>(std::sin(angle)), dim_, phi);
+      kernels.scale(phi + dim_, static_cast<float>(std::cos(angle)), dim_, phi + dim_);
+    }
   }
   int64_t dim_, length_;
 };

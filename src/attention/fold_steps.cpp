@@ -33,11 +33,11 @@ int64_t fold_steps_floats(const SegmentRows& segment) {
 }
 
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                     int64_t begin, int64_t end, float* steps) {
+                     int64_t begin, int64_t end, float* steps, const float* panels) {
   if (segment.state->layout().fold_floats == 0) return;
   const int64_t last = segment.chain ? fold_steps_before(segment, segment.position(end - 1)) : borders(segment);
   for (int64_t step = begin == 0 ? 0 : fold_steps_before(segment, segment.position(begin - 1)); step < last; ++step) {
-    make_fold_step(kernels, mechanism, segment, kv_head, step, steps);
+    make_fold_step(kernels, mechanism, segment, kv_head, step, steps, RowAccess::kCopies, panels);
   }
 }
 
@@ -68,7 +68,7 @@ RowCopies::RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int
 }
 
 void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                    int64_t step, float* steps, RowAccess access) {
+                    int64_t step, float* steps, RowAccess access, const float* panels) {
   const LayerState& state = *segment.state;
   const StateLayout& layout = state.layout();
   const float* previous = step == 0 ? state.fold(kv_head) : fold_at(segment, step - 1, steps);
@@ -91,7 +91,11 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
                         .extra_stride = int64_t{layout.heads_kv} * layout.dim_extra};
     return mechanism.fold_rows(kernels, kv_head, rows, previous, fold);
   }
-  const RowCopies copies(segment, kv_head, begin, end);
+  RowCopies copies(segment, kv_head, begin, end);
+  if (segment.chain && begin >= state.length()) {
+    copies.rows.panels = panels;
+    copies.rows.panel_row = begin - state.length();
+  }
   mechanism.fold_rows(kernels, kv_head, copies.rows, previous, fold);
 }
 
@@ -114,6 +118,30 @@ void add_outer_products(const Kernels& kernels, const float* phi, int64_t featur
                         .out_stride = dim_v,
                         .start = before,
                         .start_factor = factor});
+}
+
+void fold_panels(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v, const float* before,
+                 float* fold) {
+  float* z = fold + features * dim_v;
+  if (before != fold) std::copy_n(before + features * dim_v, features, z);
+  for (int64_t row = 0, next; row < rows.count; row = next) {
+    const int64_t lane = (rows.panel_row + row) % kPanel;
+    next = std::min(rows.count, row + kPanel - lane);
+    const float* phi = rows.panels + (rows.panel_row + row - lane) * features + lane;  // [M][16] from this lane on
+    for (int64_t m = 0; m < features; ++m) {
+      for (int64_t i = 0; i < next - row; ++i) z[m] += phi[m * kPanel + i];
+    }
+    kernels.weighted_sum({.weights = phi,
+                          .weight_stride = kPanel,
+                          .queries = features,
+                          .rows = rows.v_row(row),
+                          .count = next - row,
+                          .row_stride = rows.v_stride,
+                          .dim = dim_v,
+                          .out = fold,
+                          .out_stride = dim_v,
+                          .start = row == 0 ? before : nullptr});
+  }
 }
 
 const float* fold_for(const SegmentRows& segment, int kv_head, int64_t position, const float* steps) {

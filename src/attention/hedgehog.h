@@ -19,7 +19,7 @@ struct HedgehogWeight {
   const float* weight;  // [dim][features]
   int64_t dim, features;
 };
-// phi [2 * features]
-void hedgehog(const Kernels& kernels, const float* x, const HedgehogWeight& weight, float* phi);
+// phi [count][2 * features]
+void hedgehog(const Kernels& kernels, const MapRows& rows, const HedgehogWeight& weight);
 
 }  // namespace espalier

@@ -5,15 +5,15 @@
 
 namespace espalier {
 
-void hedgehog(const Kernels& kernels, const float* x, const HedgehogWeight& w, float* phi) {
-  float *positive = phi, *negative = phi + w.features;
-  std::fill(positive, positive + w.features, 0.0f);
-  kernels.weighted_sum(
-      {.weights = x, .rows = w.weight, .count = w.dim, .row_stride = w.features, .dim = w.features, .out = positive});
-  kernels.scale(positive, -1.0f, w.features, negative);
-  for (float* half : {positive, negative}) {
-    const float sum = kernels.exp_sum(half, kernels.max(half, w.features), w.features, half);
-    for (int64_t f = 0; f < w.features; ++f) half[f] = std::max(half[f] / sum, kMinFeature);
+void hedgehog(const Kernels& kernels, const MapRows& rows, const HedgehogWeight& w) {
+  apply_matrix(kernels, rows, w.weight, w.dim, w.features);
+  for (int64_t row = 0; row < rows.count; ++row) {
+    float *positive = rows.phi_row(row), *negative = positive + w.features;
+    kernels.scale(positive, -1.0f, w.features, negative);
+    for (float* half : {positive, negative}) {
+      const float sum = kernels.exp_sum(half, kernels.max(half, w.features), w.features, half);
+      for (int64_t f = 0; f < w.features; ++f) half[f] = std::max(half[f] / sum, kMinFeature);
+    }
   }
 }
 
@@ -31,11 +31,11 @@ class HedgehogMap : public FeatureMap {
     q_ = values[0];
     k_ = values[1];
   }
-  void query(const Kernels& kernels, const float* x, int head, int64_t, float* phi) const override {
-    hedgehog(kernels, x, of(q_, head), phi);
+  void queries(const Kernels& kernels, const MapRows& rows, int head) const override {
+    hedgehog(kernels, rows, of(q_, head));
   }
-  void key(const Kernels& kernels, const float* x, int kv_head, int64_t, float* phi) const override {
-    hedgehog(kernels, x, of(k_, kv_head), phi);
+  void keys(const Kernels& kernels, const MapRows& rows, int kv_head) const override {
+    hedgehog(kernels, rows, of(k_, kv_head));
   }
 
  private:

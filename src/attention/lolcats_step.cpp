@@ -68,7 +68,7 @@ class Lolcats : public Mechanism {
     const int64_t dim = shape_.dim_k;
     const HedgehogWeight weight{feature_k_.data() + kv_head * dim * dim, dim, dim};
     fold_features(kernels, rows, features_, shape_.dim_v, before, fold,
-                  [&](int64_t row, float* phi) { hedgehog(kernels, rows.k_row(row), weight, phi); });
+                  [&](float* phi) { hedgehog(kernels, key_rows(rows, phi, features_), weight); });
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {
@@ -216,7 +216,7 @@ class Lolcats : public Mechanism {
     float* features = scratch.features + h * features_;
     float gate = tau_[static_cast<size_t>(head)] + kernels.dot(u_.data() + head * dim, q, dim);
     kernels.exp_sum(&gate, 0.0f, 1, &gate);
-    hedgehog(kernels, q, {feature_q_.data() + head * dim * dim, dim, dim}, features);
+    hedgehog(kernels, {.x = q, .phi = features}, {feature_q_.data() + head * dim * dim, dim, dim});
     kernels.scale(features, gate * older.weight, features_, features);
     return kernels.dot(features, older.fold + features_ * shape_.dim_v, features_);
   }

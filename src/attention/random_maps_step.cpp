@@ -8,13 +8,6 @@
 namespace espalier {
 namespace {
 
-// y [outputs] = x W, W [inputs][outputs]: outputs are lanes.
-void apply(const Kernels& kernels, const float* weight, const float* x, int64_t outputs, int64_t inputs, float* y) {
-  std::fill(y, y + outputs, 0.0f);
-  kernels.weighted_sum(
-      {.weights = x, .rows = weight, .count = inputs, .row_stride = outputs, .dim = outputs, .out = y});
-}
-
 class Performer : public FeatureMap {
  public:
   Performer(const PerformerOptions& options, int64_t dim) : options_(options), dim_(dim) {}
@@ -36,19 +29,24 @@ class Performer : public FeatureMap {
       }
     }
   }
-  void query(const Kernels& kernels, const float* x, int, int64_t, float* phi) const override { map(kernels, x, phi); }
-  void key(const Kernels& kernels, const float* x, int, int64_t, float* phi) const override { map(kernels, x, phi); }
+  void queries(const Kernels& kernels, const MapRows& rows, int) const override { map(kernels, rows); }
+  void keys(const Kernels& kernels, const MapRows& rows, int) const override { map(kernels, rows); }
 
  private:
-  void map(const Kernels& kernels, const float* x, float* phi) const {
-    const float squares = kernels.dot(x, x, dim_) / std::sqrt(static_cast<float>(dim_));
-    const float shift = 0.5f * squares + 0.5f * std::log(static_cast<float>(options_.features));
-    apply(kernels, weight_.data(), x, options_.directions, dim_, phi);
-    if (options_.hyperbolic) {
-      kernels.scale(phi, -1.0f, options_.directions, phi + options_.directions);
-      kernels.exp_sum(phi + options_.directions, shift, options_.directions, phi + options_.directions);
+  void map(const Kernels& kernels, const MapRows& rows) const {
+    apply_matrix(kernels, rows, weight_.data(), dim_, options_.directions);
+    const float root = std::sqrt(static_cast<float>(dim_));
+    const float half_log = 0.5f * std::log(static_cast<float>(options_.features));
+    for (int64_t row = 0; row < rows.count; ++row) {
+      float* phi = rows.phi_row(row);
+      const float squares = kernels.dot(rows.x_row(row), rows.x_row(row), dim_) / root;
+      const float shift = 0.5f * squares + half_log;
+      if (options_.hyperbolic) {
+        kernels.scale(phi, -1.0f, options_.directions, phi + options_.directions);
+        kernels.exp_sum(phi + options_.directions, shift, options_.directions, phi + options_.directions);
+      }
+      kernels.exp_sum(phi, shift, options_.directions, phi);
     }
-    kernels.exp_sum(phi, shift, options_.directions, phi);
   }
   PerformerOptions options_;
   int64_t dim_;
@@ -80,23 +78,24 @@ class Rfa : public FeatureMap {
       }
     }
   }
-  void query(const Kernels& kernels, const float* x, int head, int64_t, float* phi) const override {
-    map(kernels, x, head / shape_.heads_per_kv(), phi);
+  void queries(const Kernels& kernels, const MapRows& rows, int head) const override {
+    map(kernels, rows, head / shape_.heads_per_kv());
   }
-  void key(const Kernels& kernels, const float* x, int kv_head, int64_t, float* phi) const override {
-    map(kernels, x, kv_head, phi);
-  }
+  void keys(const Kernels& kernels, const MapRows& rows, int kv_head) const override { map(kernels, rows, kv_head); }
 
  private:
-  void map(const Kernels& kernels, const float* x, int kv_head, float* phi) const {
+  void map(const Kernels& kernels, const MapRows& rows, int kv_head) const {
     const int64_t dim = shape_.dim_k;
-    const float inverse = 1.0f / (std::sqrt(kernels.dot(x, x, dim)) + kRfaNorm);
-    float* u = phi + directions_;
-    apply(kernels, weight_.data() + kv_head * directions_ * dim, x, directions_, dim, u);
-    for (int64_t p = 0; p < directions_; ++p) {
-      const double angle = double{u[p]} * double{inverse};
-      phi[p] = kRfaScale * static_cast<float>(std::sin(angle));
-      u[p] = kRfaScale * static_cast<float>(std::cos(angle));
+    apply_matrix(kernels, rows, weight_.data() + kv_head * directions_ * dim, dim, directions_);
+    for (int64_t row = 0; row < rows.count; ++row) {
+      const float* x = rows.x_row(row);
+      const float inverse = 1.0f / (std::sqrt(kernels.dot(x, x, dim)) + kRfaNorm);
+      float* phi = rows.phi_row(row);
+      for (int64_t p = 0; p < directions_; ++p) {
+        const double angle = double{phi[p]} * double{inverse};
+        phi[p] = kRfaScale * static_cast<float>(std::sin(angle));
+        phi[directions_ + p] = kRfaScale * static_cast<float>(std::cos(angle));
+      }
     }
   }
   AttentionShape shape_;

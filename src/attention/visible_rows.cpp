@@ -26,26 +26,25 @@ int64_t fresh_panels_floats(const SegmentRows& segment) {
   return (segment.rows + kPanel - 1) / kPanel * kPanel * segment.state->layout().dim_k;
 }
 
+void rows_to_panel(const float* rows, int64_t stride, int64_t lane, int64_t count, int64_t dim, float* panel) {
+  if (lane == 0 && count < kPanel) std::fill_n(panel, kPanel * dim, 0.0f);
+  panel += lane;
+  const int64_t fours = dim / 4 * 4, whole_lanes = count / 4 * 4;
+  for (int64_t row = 0; row < whole_lanes; row += 4) {
+    for (int64_t d = 0; d < fours; d += 4) transpose_4x4(rows + row * stride + d, stride, panel + d * kPanel + row);
+  }
+  for (int64_t row = 0; row < count; ++row) {
+    for (int64_t d = row < whole_lanes ? fours : 0; d < dim; ++d) panel[d * kPanel + row] = rows[row * stride + d];
+  }
+}
+
 void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels) {
   if (!segment.keys) return;
   const int dim = segment.state->layout().dim_k;
-  const int64_t whole = end / kPanel * kPanel;
-  if (whole < end) std::fill_n(panels + whole * dim, kPanel * dim, 0.0f);  // lanes that are missing are zero
   const float* k = segment.k + int64_t{kv_head} * dim;
   for (int64_t first = begin; first < end; first += kPanel) {
-    const int64_t count = std::min<int64_t>(kPanel, end - first);
-    float* panel = panels + first * dim;
-    const float* rows = k + first * segment.k_stride;
-    const int64_t fours = dim / 4 * 4, whole_lanes = count / 4 * 4;
-    for (int64_t lane = 0; lane < whole_lanes; lane += 4) {
-      for (int64_t d = 0; d < fours; d += 4) {
-        transpose_4x4(rows + lane * segment.k_stride + d, segment.k_stride, panel + d * kPanel + lane);
-      }
-    }
-    for (int64_t lane = 0; lane < count; ++lane) {
-      const float* row = rows + lane * segment.k_stride;
-      for (int64_t d = lane < whole_lanes ? fours : 0; d < dim; ++d) panel[d * kPanel + lane] = row[d];
-    }
+    rows_to_panel(k + first * segment.k_stride, segment.k_stride, 0, std::min<int64_t>(kPanel, end - first), dim,
+                  panels + first * dim);
   }
 }
 

@@ -16,6 +16,10 @@ namespace espalier {
 int64_t fresh_panels_floats(const SegmentRows& segment);
 void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels);
 
+// Rows [count][dim], `stride` floats apart, into lanes [lane, lane + count) of a panel [dim][16]; where lane is 0 and
+// count below 16, zeros into the others.
+void rows_to_panel(const float* rows, int64_t stride, int64_t lane, int64_t count, int64_t dim, float* panel);
+
 // Panels [dim][16] that scores are taken from: keys, or what a mechanism makes of them.
 struct KeyPanels {
   const float* fresh;  // of the segment's rows
