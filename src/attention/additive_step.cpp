@@ -80,7 +80,8 @@ class Additive : public Mechanism {
                          .phi = phi.data(),
                          .phi_stride = features_};
       form_.map->keys(kernels, rows, kv_head);
-      rows_to_panel(rows.phi, rows.phi_stride, 0, rows.count, features_, fresh + row * features_);
+      rows_to_panel(rows.phi, rows.phi_stride, 0, rows.count, features_,
+                    fresh + fresh_panel_of(segment, row) * kPanel * features_);
     }
     make_fold_steps(kernels, *this, segment, kv_head, begin, end, fresh + fresh_floats(segment), fresh);
   }
@@ -122,7 +123,7 @@ class Additive : public Mechanism {
     const LayerState& state = *segment.state;
     return (whole_panels(state.length()) - state.first_row() / kPanel) * kPanel * features_;
   }
-  int64_t fresh_floats(const SegmentRows& segment) const { return whole_panels(segment.rows) * kPanel * features_; }
+  int64_t fresh_floats(const SegmentRows& segment) const { return fresh_panels(segment) * kPanel * features_; }
 
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
                    const float* prepared, float* scratch) const {

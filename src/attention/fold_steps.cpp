@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "attention/visible_rows.h"
+
 namespace espalier {
 namespace {
 
@@ -95,6 +97,7 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
   if (segment.chain && begin >= state.length()) {
     copies.rows.panels = panels;
     copies.rows.panel_row = begin - state.length();
+    copies.rows.panel_turn = fresh_panels(segment);
   }
   mechanism.fold_rows(kernels, kv_head, copies.rows, previous, fold);
 }
@@ -125,9 +128,9 @@ void fold_panels(const Kernels& kernels, const FoldRows& rows, int64_t features,
   float* z = fold + features * dim_v;
   if (before != fold) std::copy_n(before + features * dim_v, features, z);
   for (int64_t row = 0, next; row < rows.count; row = next) {
-    const int64_t lane = (rows.panel_row + row) % kPanel;
+    const int64_t lane = (rows.panel_row + row) % kPanel, panel = (rows.panel_row + row) / kPanel % rows.panel_turn;
     next = std::min(rows.count, row + kPanel - lane);
-    const float* phi = rows.panels + (rows.panel_row + row - lane) * features + lane;  // [M][16] from this lane on
+    const float* phi = rows.panels + panel * kPanel * features + lane;  // [M][16] from this lane on
     for (int64_t m = 0; m < features; ++m) {
       for (int64_t i = 0; i < next - row; ++i) z[m] += phi[m * kPanel + i];
     }

@@ -181,7 +181,7 @@ class GatedDelta : public Mechanism {
     const auto square_of = [&](int64_t row) {
       if (row / kPanel != panel) {
         panel = row / kPanel;
-        kernels.panel_squares(prepared + panel * kPanel * dim, dim, squares);
+        kernels.panel_squares(prepared + fresh_panel_of(segment, row) * kPanel * dim, dim, squares);
       }
       return squares[row % kPanel];
     };

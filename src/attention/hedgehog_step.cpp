@@ -7,12 +7,21 @@ namespace espalier {
 
 void hedgehog(const Kernels& kernels, const MapRows& rows, const HedgehogWeight& w) {
   apply_matrix(kernels, rows, w.weight, w.dim, w.features);
+  std::vector<float> sums(static_cast<size_t>(2 * rows.count));  // of each row's halves, then maxima
   for (int64_t row = 0; row < rows.count; ++row) {
-    float *positive = rows.phi_row(row), *negative = positive + w.features;
-    kernels.scale(positive, -1.0f, w.features, negative);
-    for (float* half : {positive, negative}) {
-      const float sum = kernels.exp_sum(half, kernels.max(half, w.features), w.features, half);
-      for (int64_t f = 0; f < w.features; ++f) half[f] = std::max(half[f] / sum, kMinFeature);
+    kernels.scale(rows.phi_row(row), -1.0f, w.features, rows.phi_row(row) + w.features);
+  }
+  for (float* half : {rows.phi, rows.phi + w.features}) {
+    kernels.exp_rows({.x = half,
+                      .stride = rows.phi_stride,
+                      .rows = rows.count,
+                      .count = w.features,
+                      .maxima = sums.data() + rows.count,
+                      .sums = sums.data()});
+    for (int64_t row = 0; row < rows.count; ++row) {
+      float* phi = half + row * rows.phi_stride;
+      kernels.scale(phi, 1.0f / sums[static_cast<size_t>(row)], w.features, phi);
+      for (int64_t f = 0; f < w.features; ++f) phi[f] = std::max(phi[f], kMinFeature);
     }
   }
 }

@@ -109,12 +109,14 @@ class Linformer : public Mechanism {
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::fill(out, out + heads * dim_v, 0.0f);
       const int64_t count = summaries + visible.count();
-      float sums[kMaxHeadsPerKv];
-      for (int h = 0; h < heads; ++h) {
-        float* own = scores + h * stride;
-        kernels.scale(own, factor, count, own);
-        sums[h] = kernels.exp_sum(own, kernels.max(own, count), count, own);
-      }
+      float maxima[kMaxHeadsPerKv], sums[kMaxHeadsPerKv];
+      kernels.exp_rows({.x = scores,
+                        .stride = stride,
+                        .rows = heads,
+                        .count = count,
+                        .factor = factor,
+                        .maxima = maxima,
+                        .sums = sums});
       for (int64_t group = 0; group < groups; ++group) {
         kernels.weighted_sum({.weights = scores + group * rank,
                               .weight_stride = stride,

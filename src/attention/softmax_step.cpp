@@ -51,6 +51,18 @@ class Softmax : public Mechanism {
     }
   };
 
+  // What rows from `begin` on add to their scores.
+  struct Bias {
+    const SegmentRows& segment;
+    int kv_head, heads;
+    int64_t begin;
+
+    // Of query `query`, (row - begin) * heads + head, over positions from `first` on.
+    void add(int query, int64_t first, int64_t count, float* scores) const {
+      segment.bias.add(kv_head * heads + query % heads, first - segment.position(begin + query / heads), count, scores);
+    }
+  };
+
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                    const float* prepared, float* scratch) const {
     const int heads = shape_.heads_per_kv(), queries = static_cast<int>(end - begin) * heads;
@@ -65,10 +77,7 @@ class Softmax : public Mechanism {
     all.sum = all.maximum + queries;
 
     const float* q[kMostQueries];
-    // Of query `query` over positions from `first` on.
-    const auto add_bias = [&](int query, int64_t first, int64_t count, float* scores) {
-      segment.bias.add(kv_head * heads + query % heads, first - segment.position(begin + query / heads), count, scores);
-    };
+    const Bias bias{segment, kv_head, heads, begin};
     for (int64_t row = begin; row < end; ++row) {
       const QueryHeads own(segment, heads, kv_head, row, shape_.dim_k);
       std::copy(own.q, own.q + heads, q + (row - begin) * heads);
@@ -79,13 +88,13 @@ class Softmax : public Mechanism {
     {
       const VisibleRows first(segment, kv_head, begin, path);
       for (; tile + kTile <= shared || (segment.span && tile < shared); tile += kTile) {
-        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, 0, add_bias, prepared, all);
+        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, 0, bias, prepared, all);
       }
     }
     // The last tile of a chain's rows, each with one position more than the row before it.
     if (segment.chain && tile < shared && segment.seen_end(end - 1) <= tile + kTile) {
       const VisibleRows last(segment, kv_head, end - 1, path);
-      add_tile(kernels, last.range(tile, tile + kTile), q, queries, 0, heads, add_bias, prepared, all);
+      add_tile(kernels, last.range(tile, tile + kTile), q, queries, 0, heads, bias, prepared, all);
       tile += kTile;
     }
     const int64_t own_tiles = tile;
@@ -94,7 +103,7 @@ class Softmax : public Mechanism {
       const Running own = all.from(first_query, dim_v);
       const VisibleRows visible(segment, kv_head, row, path);
       for (tile = own_tiles; tile < visible.end(); tile += kTile) {
-        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, 0, add_bias, prepared,
+        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, 0, bias, prepared,
                  own);
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
@@ -102,25 +111,33 @@ class Softmax : public Mechanism {
     }
   }
 
-  // The queries are first_query, … to `add_bias`. With `stagger`, so many of them end at the last row, as many one row
+  // The queries are first_query, … to `bias`. With `stagger`, so many of them end at the last row, as many one row
   // before it, and so on.
-  template <class AddBias>
   void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
-                int stagger, const AddBias& add_bias, const float* prepared, const Running& running) const {
+                int stagger, const Bias& bias, const float* prepared, const Running& running) const {
     const float factor = softmax_scale(shape_);
     const int64_t dim_v = shape_.dim_v;
     const bool first = rows.begin() == 0;
     float maximum[kMostQueries], sum[kMostQueries];
     rows.scores(kernels, q, queries, prepared, running.temporary, running.scores, kTile);
     const int64_t fewest = stagger > 0 ? rows.count() - (queries - 1) / stagger : rows.count();
-    for (int i = 0; i < queries; ++i) {
-      float* own = running.scores + i * kTile;
-      const int64_t count = stagger > 0 ? fewest + i / stagger : fewest;
-      kernels.scale(own, factor, count, own);
-      add_bias(first_query + i, rows.begin(), count, own);
-      maximum[i] = kernels.max(own, count);
-      sum[i] = kernels.exp_sum(own, maximum[i], count, own);
+    ExpRows weights{.x = running.scores,
+                    .stride = kTile,
+                    .rows = queries,
+                    .count = fewest,
+                    .stagger = stagger,
+                    .factor = factor,
+                    .maxima = maximum,
+                    .sums = sum};
+    if (bias.segment.bias.values) {
+      for (int i = 0; i < queries; ++i) {
+        float* own = running.scores + i * kTile;
+        kernels.scale(own, factor, weights.count_of(i), own);
+        bias.add(first_query + i, rows.begin(), weights.count_of(i), own);
+      }
+      weights.factor = 1.0f;
     }
+    kernels.exp_rows(weights);
     float* sums = first ? running.out : running.partial;
     std::fill(sums, sums + queries * dim_v, 0.0f);
     if (stagger > 0) {

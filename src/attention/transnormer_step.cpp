@@ -39,12 +39,14 @@ class DiagAttention : public Mechanism {
       visible.scores(kernels, queries.q, heads, prepared, temporary, scores, group_);
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::fill(out, out + heads * shape_.dim_v, 0.0f);
-      float sums[kMaxHeadsPerKv];
-      for (int h = 0; h < heads; ++h) {
-        float* own = scores + h * group_;
-        kernels.scale(own, factor, visible.count(), own);
-        sums[h] = kernels.exp_sum(own, kernels.max(own, visible.count()), visible.count(), own);
-      }
+      float maxima[kMaxHeadsPerKv], sums[kMaxHeadsPerKv];
+      kernels.exp_rows({.x = scores,
+                        .stride = group_,
+                        .rows = heads,
+                        .count = visible.count(),
+                        .factor = factor,
+                        .maxima = maxima,
+                        .sums = sums});
       visible.weighted_sum(kernels, scores, group_, heads, out);
       for (int64_t i = 0; i < heads * int64_t{shape_.dim_v}; ++i) out[i] /= sums[i / shape_.dim_v];
     }

@@ -22,8 +22,16 @@ void transpose_4x4(const float* x, int64_t stride, float* out) {
 
 }  // namespace
 
+int64_t fresh_panels(const SegmentRows& segment) {
+  const StateLayout& layout = segment.state->layout();
+  const int64_t all = (segment.rows + kPanel - 1) / kPanel;
+  if (!segment.chain || segment.span || !layout.bounded()) return all;
+  const int64_t look_back = (layout.lag + 1) * layout.block + layout.tail;
+  return std::min(all, (kSlice + look_back + kPanel - 1) / kPanel + 1);
+}
+
 int64_t fresh_panels_floats(const SegmentRows& segment) {
-  return (segment.rows + kPanel - 1) / kPanel * kPanel * segment.state->layout().dim_k;
+  return fresh_panels(segment) * kPanel * segment.state->layout().dim_k;
 }
 
 void rows_to_panel(const float* rows, int64_t stride, int64_t lane, int64_t count, int64_t dim, float* panel) {
@@ -44,7 +52,7 @@ void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, i
   const float* k = segment.k + int64_t{kv_head} * dim;
   for (int64_t first = begin; first < end; first += kPanel) {
     rows_to_panel(k + first * segment.k_stride, segment.k_stride, 0, std::min<int64_t>(kPanel, end - first), dim,
-                  panels + first * dim);
+                  panels + fresh_panel_of(segment, first) * kPanel * dim);
   }
 }
 
@@ -94,11 +102,12 @@ void VisibleRows::each_panel(const KeyPanels& panels, Panel&& panel) const {
   const int64_t fresh = std::max(begin_, base());
   if (fresh >= end_) return;
   if (!path_) {
-    for (int64_t row = fresh - base(); row < end_ - base();) {
-      const int64_t end = end_ - base();
-      const int64_t next =
-          row % kPanel == 0 && end - row >= kPanel ? end / kPanel * kPanel : std::min(end, (row / kPanel + 1) * kPanel);
-      panel.run(panels.fresh + offset + row / kPanel * panel_floats, row % kPanel, row + base() - begin_, next - row);
+    const int64_t turn = fresh_panels(segment_), end = end_ - base();
+    for (int64_t row = fresh - base(); row < end;) {
+      const int64_t index = row / kPanel, place = index % turn;
+      int64_t next = std::min(end, (index + 1) * kPanel);
+      if (next - row == kPanel) next = std::min(end / kPanel, index - place + turn) * kPanel;
+      panel.run(panels.fresh + offset + place * panel_floats, row % kPanel, row + base() - begin_, next - row);
       row = next;
     }
     return;

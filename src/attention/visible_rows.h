@@ -11,6 +11,13 @@
 
 namespace espalier {
 
+// Panels of a segment's new rows that there is memory for: all; of a chain behind a bounded state those of a slice and
+// of the rows that it looks back at, in turn, so that they stay in the cache.
+int64_t fresh_panels(const SegmentRows& segment);
+// Where the panel of a row stands among them.
+inline int64_t fresh_panel_of(const SegmentRows& segment, int64_t row) {
+  return row / kPanel % fresh_panels(segment);
+}
 // Panels [dim_k][16] of a segment's new keys for one KV head, in row order; the unused lanes are zero. Made for rows
 // [begin, end) where begin is a multiple of 16.
 int64_t fresh_panels_floats(const SegmentRows& segment);

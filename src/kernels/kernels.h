@@ -88,6 +88,20 @@ struct WeightedSum {
   bool from_zero = false;
 };
 
+// The exponentials that softmax over rows needs, in place: x = exp(factor * x - maximum), sum = their sum over 16
+// virtual lanes. maximum is that of factor * x, as Kernels::max finds it.
+struct ExpRows {
+  float* x;  // [rows][count], `stride` apart
+  int64_t stride = 0;
+  int64_t rows = 1;
+  int64_t count;
+  int64_t stagger = 0;  // not 0: row r has count + r / stagger elements, as the rows of a chain see each other
+  float factor = 1.0f;
+  float *maxima, *sums;  // [rows]
+
+  int64_t count_of(int64_t row) const { return count + (stagger > 0 ? row / stagger : 0); }
+};
+
 struct Kernels {
   Isa isa;
 
@@ -113,6 +127,7 @@ struct Kernels {
   void (*rotate)(float* x, const float* cosine, const float* sine, int64_t n);
   // y = exp(x - shift); returns the sum over 16 virtual lanes. n may be 0 (returns 0).
   float (*exp_sum)(const float* x, float shift, int64_t n, float* y);
+  void (*exp_rows)(const ExpRows&);
   // max over x, -inf when n is 0. NaN is ignored.
   float (*max)(const float* x, int64_t n);
   // sum of x^2 and of x*y over 16 virtual lanes

@@ -182,48 +182,80 @@ HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, con
 
 // The one reduction tree: lanes i and i + 8, then 4, 2, 1 apart.
 #if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-HWY_INLINE float reduce_add(const V16& a) {
+template <class Operation>
+HWY_INLINE float reduce(const V16& a, Operation operation) {
   const hn::CappedTag<float, 8> d8;
   const hn::CappedTag<float, 4> d4;
 #if HWY_TARGET == HWY_AVX2
-  const auto eight = hn::Add(a.part[0], a.part[1]);
+  const auto eight = operation(a.part[0], a.part[1]);
 #else
-  const auto eight = hn::Add(hn::LowerHalf(d8, a.part[0]), hn::UpperHalf(d8, a.part[0]));
+  const auto eight = operation(hn::LowerHalf(d8, a.part[0]), hn::UpperHalf(d8, a.part[0]));
 #endif
-  const auto four = hn::Add(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight));
-  const auto two = hn::Add(four, hn::Shuffle1032(four));
-  return hn::GetLane(hn::Add(two, hn::Shuffle2301(two)));
+  const auto four = operation(hn::LowerHalf(d4, eight), hn::UpperHalf(d4, eight));
+  const auto two = operation(four, hn::Shuffle1032(four));
+  return hn::GetLane(operation(two, hn::Shuffle2301(two)));
+}
+HWY_INLINE float reduce_add(const V16& a) {
+  return reduce(a, [](auto x, auto y) HWY_ATTR { return hn::Add(x, y); });
+}
+HWY_INLINE float reduce_max(const V16& a) {
+  return reduce(a, [](auto x, auto y) HWY_ATTR { return hn::IfThenElse(hn::Gt(x, y), x, y); });
+}
+
+// The first `count` < 16 elements, `fill` in the others, which are not touched in memory.
+HWY_INLINE auto first_lanes(int64_t count, int part) {
+  return hn::FirstN(F(), static_cast<size_t>(std::clamp<int64_t>(count - part * kPartLanes, 0, kPartLanes)));
+}
+HWY_INLINE V16 load_tail(const float* p, int64_t count, float fill) {
+  const Part rest = hn::Set(F(), fill);
+  return each_part([&](int i) HWY_ATTR {
+    const auto lanes = first_lanes(count, i);
+    return hn::IfThenElse(lanes, hn::MaskedLoad(lanes, F(), p + i * kPartLanes), rest);
+  });
+}
+// The first `count` < 16 lanes of a, `fill` in the others.
+HWY_INLINE V16 fill_tail(const V16& a, int64_t count, float fill) {
+  const Part rest = hn::Set(F(), fill);
+  return each_part([&](int i) HWY_ATTR { return hn::IfThenElse(first_lanes(count, i), a.part[i], rest); });
+}
+HWY_INLINE void store_tail(const V16& a, float* p, int64_t count) {
+  for (int i = 0; i < kParts; ++i) hn::BlendedStore(a.part[i], first_lanes(count, i), F(), p + i * kPartLanes);
 }
 #else
-HWY_INLINE float reduce_add(const V16& a) {
+template <class Operation>
+HWY_INLINE float reduce(const V16& a, Operation operation) {
   float lane[16];
   store(a, lane);
   for (int width = 8; width > 0; width /= 2) {
-    for (int i = 0; i < width; ++i) lane[i] += lane[i + width];
+    for (int i = 0; i < width; ++i) lane[i] = operation(lane[i], lane[i + width]);
   }
   return lane[0];
 }
-#endif
-
+HWY_INLINE float reduce_add(const V16& a) {
+  return reduce(a, [](float x, float y) { return x + y; });
+}
 HWY_INLINE float reduce_max(const V16& a) {
-  float lane[16];
-  store(a, lane);
-  return *std::max_element(lane, lane + 16);
+  return reduce(a, [](float x, float y) { return x > y ? x : y; });
 }
 
-// The first `count` < 16 elements, `fill` in the others.
 HWY_INLINE V16 load_tail(const float* p, int64_t count, float fill) {
   float lane[16];
   std::fill(lane, lane + 16, fill);
   std::copy(p, p + count, lane);
   return load(lane);
 }
-
+HWY_INLINE V16 fill_tail(const V16& a, int64_t count, float fill) {
+  float lane[16];
+  store(a, lane);
+  std::fill(lane + count, lane + 16, fill);
+  return load(lane);
+}
 HWY_INLINE void store_tail(const V16& a, float* p, int64_t count) {
   float lane[16];
   store(a, lane);
   std::copy(lane, lane + count, p);
 }
+#endif
 
 // exp(x) to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, Taylor's polynomial of degree 7 in r, scaled by 2^n.
 // 0 below -87.33 (where the result would be denormal), +inf above 88.37, NaN for NaN.

@@ -222,6 +222,68 @@ float max_row(const float* x, int64_t n) {
   return reduce_max(greatest);
 }
 
+// Some rows of equal length together, so that none waits for another's reductions.
+template <int kRows>
+void exp_equal_rows(const ExpRows& e, int64_t row) {
+  const V16 factor = broadcast(e.factor);
+  const int64_t n = e.count_of(row), whole = n / 16 * 16;
+  float* x = e.x + row * e.stride;
+  V16 value[kRows];
+  for (V16& greatest : value) greatest = broadcast(-HUGE_VALF);
+  for (int64_t i = 0; i < whole; i += 16) {
+    for (int r = 0; r < kRows; ++r) value[r] = max(mul(load(x + r * e.stride + i), factor), value[r]);
+  }
+  if (whole < n) {
+    for (int r = 0; r < kRows; ++r) {
+      const V16 scaled = mul(load_tail(x + r * e.stride + whole, n - whole, 0.0f), factor);
+      value[r] = max(fill_tail(scaled, n - whole, -HUGE_VALF), value[r]);
+    }
+  }
+  V16 minus[kRows];
+  for (int r = 0; r < kRows; ++r) {
+    const float maximum = reduce_max(value[r]);
+    e.maxima[row + r] = maximum;
+    minus[r] = broadcast(-maximum);
+    value[r] = broadcast(0.0f);
+  }
+  for (int64_t i = 0; i < whole; i += 16) {
+    for (int r = 0; r < kRows; ++r) {
+      float* p = x + r * e.stride + i;
+      const V16 exponential = exp_lanes(add(mul(load(p), factor), minus[r]));
+      value[r] = add(value[r], exponential);
+      store(exponential, p);
+    }
+  }
+  if (whole < n) {
+    for (int r = 0; r < kRows; ++r) {
+      float* p = x + r * e.stride + whole;
+      const V16 scaled = add(mul(load_tail(p, n - whole, 0.0f), factor), minus[r]);
+      const V16 exponential = exp_lanes(fill_tail(scaled, n - whole, -HUGE_VALF));
+      value[r] = add(value[r], exponential);
+      store_tail(exponential, p, n - whole);
+    }
+  }
+  for (int r = 0; r < kRows; ++r) e.sums[row + r] = reduce_add(value[r]);
+}
+
+void exp_rows(const ExpRows& e) {
+  constexpr int kTogether = kParts == 1 ? 4 : 2;
+  int64_t row = 0;
+  while (row < e.rows) {
+    const int64_t equal = e.stagger > 0 ? std::min(e.rows, (row / e.stagger + 1) * e.stagger) : e.rows;
+    for (; row + kTogether <= equal; row += kTogether) exp_equal_rows<kTogether>(e, row);
+    if (kTogether > 3 && row + 3 <= equal) {
+      exp_equal_rows<3>(e, row);
+      row += 3;
+    }
+    if (row + 2 <= equal) {
+      exp_equal_rows<2>(e, row);
+      row += 2;
+    }
+    if (row < equal) exp_equal_rows<1>(e, row++);
+  }
+}
+
 void scale_row(const float* x, float factor, int64_t n, float* y) {
   const V16 f = broadcast(factor);
   map_row(x, n, y, [&](const V16& a) HWY_ATTR { return mul(a, f); });
@@ -272,6 +334,7 @@ void fill_rows_table(Kernels& kernels) {
   kernels.activate_mul = activate_mul;
   kernels.rotate = rotate;
   kernels.exp_sum = exp_sum;
+  kernels.exp_rows = exp_rows;
   kernels.max = max_row;
   kernels.dot = dot;
   kernels.scale = scale_row;

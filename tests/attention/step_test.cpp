@@ -184,10 +184,11 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
   const Kernels& kernels = best_kernels();
   const auto mechanism = make_mechanism(spec(), shape());
   mechanism->load(testing::random_parameters(*mechanism, random));
-  // More than a slice of attend(), and where rows fold more folds than one keeps.
+  // More than a slice of attend(), more panels than a bounded chain keeps, and where rows fold more folds.
   const StateLayout layout = mechanism->layout();
   const int64_t rows_of_folds = layout.fold_floats > 0 ? (kSlice / layout.block + 4) * layout.block : 0;
-  const int64_t total = std::clamp<int64_t>(std::max(3 * block(), rows_of_folds) + 2, 70, 400);
+  const int64_t rows_of_panels = layout.bounded() ? (layout.lag + 1) * layout.block + layout.tail + 2 * kSlice : 0;
+  const int64_t total = std::max({3 * block() + 2, rows_of_folds + 2, rows_of_panels + 2, int64_t{70}});
   plain::Sequence rows;
   append_random(rows, shape(), total, random);
   const auto in_chunks = [&](int64_t chunk) {

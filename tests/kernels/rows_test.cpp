@@ -220,6 +220,57 @@ TEST(Rows, Reductions) {
                [&](const Row& a, const Row&, int64_t n) { return std::log(sum_exp(a, 0.0, n)); }, 1e-6);
 }
 
+// Rows in one call, staggered or not: the exponentials of a plain loop within rounding, and the bits that a row has
+// alone, by max and exp_sum, on every instruction set.
+TEST(Rows, ExponentialsOfRowsTogether) {
+  for (const int64_t n : {int64_t{0}, int64_t{1}, int64_t{15}, int64_t{16}, int64_t{17}, int64_t{64}, int64_t{77}}) {
+    for (int64_t rows = 0; rows <= 9; ++rows) {
+      for (const int64_t stagger : {int64_t{0}, int64_t{1}, int64_t{3}}) {
+        const float factor = stagger == 1 ? 1.0f : 0.37f;
+        const int64_t longest = n + (stagger > 0 ? std::max<int64_t>(rows - 1, 0) / stagger : 0), stride = longest + 3;
+        std::vector<float> first;
+        for (const Isa isa : supported_isas()) {
+          const Kernels& k = kernels_for(isa);
+          Random random(static_cast<uint64_t>(n + rows));
+          Row x(rows * stride, 1, random, 4.0f);
+          const std::vector<float> before = x.values();
+          std::vector<float> maxima(static_cast<size_t>(rows), kNan), sums = maxima;
+          k.exp_rows({.x = x.data(),
+                      .stride = stride,
+                      .rows = rows,
+                      .count = n,
+                      .stagger = stagger,
+                      .factor = factor,
+                      .maxima = maxima.data(),
+                      .sums = sums.data()});
+          EXPECT_TRUE(x.outside_is_untouched());
+          for (int64_t r = 0; r < rows; ++r) {
+            const auto row = static_cast<size_t>(r);
+            const int64_t count = n + (stagger > 0 ? r / stagger : 0);
+            const float* own = before.data() + r * stride;
+            std::vector<float> scaled(static_cast<size_t>(count)), alone(scaled);
+            k.scale(own, factor, count, scaled.data());
+            const float maximum = k.max(scaled.data(), count);
+            ASSERT_EQ(maxima[row], maximum);
+            ASSERT_EQ(sums[row], k.exp_sum(scaled.data(), maximum, count, alone.data()));
+            double sum = 0;
+            for (int64_t i = 0; i < count; ++i) {
+              const double expected = std::exp(double{own[i] * factor} - maximum);
+              sum += expected;
+              ASSERT_NEAR(x[r * stride + i], expected, 1e-6) << isa_name(isa) << " n=" << n << " rows=" << rows;
+              ASSERT_EQ(x[r * stride + i], alone[static_cast<size_t>(i)]);
+            }
+            ASSERT_NEAR(sums[row], sum, 1e-5 * std::max(1.0, sum));
+            for (int64_t i = count; i < stride; ++i) ASSERT_EQ(x[r * stride + i], own[i]);
+          }
+          if (first.empty()) first = x.values();
+          ASSERT_EQ(first, x.values()) << isa_name(isa);
+        }
+      }
+    }
+  }
+}
+
 TEST(Rows, EdgesOfMaxAndExp) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const Isa isa : supported_isas()) {
