@@ -85,43 +85,45 @@ class Lolcats : public Mechanism {
   int64_t scratch_floats(const SegmentRows& segment) const override { return Scratch(*this, segment, nullptr).floats; }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* memory) const override {
+    const int heads = shape_.heads_per_kv();
     const Scratch scratch(*this, segment, memory);
-    for (int64_t row = begin; row < end; ++row) {
-      const VisibleRows all(segment, kv_head, row, scratch.path);
-      attend_row(kernels, segment, kv_head, row, all, prepared, scratch);
-      if (options_.taps > 0) {
-        const int heads = shape_.heads_per_kv();
-        filter_.add(kernels, all, kv_head * heads, heads, shape_.dim_v, scratch.conv,
-                    output_of(segment, shape_, kv_head, 0, row));
-      }
+    const float* steps = prepared + fresh_panels_floats(segment) + sink_floats();
+    each_run_of_fold(segment, kv_head, begin, end, std::max(1, kQueriesTogether / heads), steps,
+                     [&](int64_t first, int64_t last, const float* fold) {
+                       attend_rows(kernels, segment, kv_head, first, last, fold, prepared, scratch);
+                     });
+    for (int64_t row = begin; options_.taps > 0 && row < end; ++row) {
+      filter_.add(kernels, VisibleRows(segment, kv_head, row, scratch.path), kv_head * heads, heads, shape_.dim_v,
+                  scratch.conv, output_of(segment, shape_, kv_head, 0, row));
     }
   }
 
  private:
   struct Scratch {
     Scratch(const Lolcats& owner, const SegmentRows& segment, float* memory) {
-      const int64_t heads = owner.shape_.heads_per_kv();
-      window = 2 * owner.options_.group;
+      const int64_t queries = most_queries(owner.shape_);
+      stride = kPanel + 2 * owner.options_.group;
       const auto take = [&](int64_t count) {
         float* part = memory ? memory + floats : nullptr;
         floats += count;
         return part;
       };
       path = reinterpret_cast<int32_t*>(take(segment.rows));
-      scores = take(heads * window);
-      sink_scores = take(heads * kPanel);
-      temporary = take(heads * kPanel);
-      features = take(heads * owner.features_);
-      conv = take(heads * owner.shape_.dim_v);
-      denominators = take(heads);
+      scores = take(queries * stride);
+      temporary = take(queries * kPanel);
+      features = take(queries * owner.features_);
+      sums = take(queries * owner.shape_.dim_v);
+      denominators = take(queries);
+      maxima = take(queries);
+      conv = take(owner.shape_.heads_per_kv() * owner.shape_.dim_v);
     }
-    int64_t floats = 0, window;
-    int32_t* path;           // [R]
-    float* scores;           // [heads][window]
-    float* sink_scores;      // [heads][16]
-    float* temporary;        // [heads][16]
-    float *features, *conv;  // [heads][M], [heads][Dv]
-    float* denominators;     // [heads]
+    int64_t floats = 0, stride;
+    int32_t* path;                 // [R]
+    float* scores;                 // [queries][stride] of sinks, then of the window
+    float* temporary;              // [queries][16]
+    float *features, *sums;        // [queries][M], [queries][Dv]
+    float *denominators, *maxima;  // [queries]
+    float* conv;                   // [heads][Dv]
   };
 
   // Sink keys as one panel [Dk][16], then sink values [16][Dv].
@@ -147,78 +149,90 @@ class Lolcats : public Mechanism {
     }
   }
 
-  void attend_row(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t row, const VisibleRows& all,
-                  const float* prepared, const Scratch& scratch) const {
+  // Rows of one block. Each sum, numerator and denominator, runs over older rows, then sinks, then the window.
+  void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                   const float* fold, const float* prepared, const Scratch& scratch) const {
     const int heads = shape_.heads_per_kv();
-    const int64_t dim = shape_.dim_k;
-    const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, stride = scratch.stride;
     const float* sinks = prepared + fresh_panels_floats(segment);
-    const int64_t window_begin = segment.state->window_begin(all.position());
+    const int64_t window_begin = segment.state->window_begin(segment.position(begin));
     const int64_t visible_sinks = std::min(options_.sinks, window_begin);
-    const VisibleRows window = all.range(window_begin, all.position() + 1);
-    const QueryHeads queries(segment, heads, kv_head, row, dim);
-    window.scores(kernels, queries.q, heads, prepared, scratch.temporary, scratch.scores, scratch.window);
+    const RowRun run(segment, kv_head, heads, begin, end, window_begin, scratch.path);
     if (visible_sinks > 0) {
-      kernels.panel_scores({.q = queries.q,
-                            .count = heads,
+      kernels.panel_scores({.q = run.q(),
+                            .count = run.queries(),
                             .panel = sinks,
                             .dim = dim,
-                            .scores = scratch.sink_scores,
-                            .score_stride = kPanel});
+                            .scores = scratch.scores,
+                            .score_stride = stride});
     }
+    float* window = scratch.scores + visible_sinks;
+    run.scores(kernels, {.fresh = prepared, .dim = dim}, scratch.temporary, window, stride);
+    run.each_length([&](int first, int queries, int64_t count, int stagger) {
+      kernels.exp_rows({.x = scratch.scores + first * stride,
+                        .stride = stride,
+                        .rows = queries,
+                        .count = visible_sinks + count,
+                        .stagger = stagger,
+                        .factor = 1.0f / std::sqrt(static_cast<float>(dim)),
+                        .maxima = scratch.maxima + first,
+                        .sums = scratch.denominators + first});
+    });
     // Rows older than the window that are not sinks: only then is there anything in the fold.
-    const bool folded = options_.linear && window_begin > options_.sinks;
-    const float* fold = folded ? fold_for(segment, kv_head, all.position(), sinks + sink_floats()) : nullptr;
-    const float weight = static_cast<float>(options_.older_weight(window_begin));
-    float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-    std::fill(out, out + heads * shape_.dim_v, 0.0f);
-    const auto add_rows = [&](const float* weights, int64_t weight_stride, const float* rows, int64_t count) {
-      kernels.weighted_sum({.weights = weights,
-                            .weight_stride = weight_stride,
-                            .queries = heads,
-                            .rows = rows,
-                            .count = count,
-                            .row_stride = shape_.dim_v,
-                            .dim = shape_.dim_v,
-                            .out = out,
-                            .out_stride = shape_.dim_v});
-    };
-    // Each sum, numerator and denominator, runs over older rows, then sinks, then the window.
-    for (int h = 0; h < heads; ++h) {
-      float* scores = scratch.scores + h * scratch.window;
-      float* sink_scores = scratch.sink_scores + h * kPanel;
-      kernels.scale(scores, factor, window.count(), scores);
-      kernels.scale(sink_scores, factor, visible_sinks, sink_scores);
-      const float maximum = std::max(kernels.max(scores, window.count()), kernels.max(sink_scores, visible_sinks));
-      float denominator = 0.0f;
-      if (folded) denominator = older_features(kernels, queries.q[h], kv_head * heads + h, {fold, weight}, scratch, h);
-      denominator += kernels.exp_sum(sink_scores, maximum, visible_sinks, sink_scores);
-      scratch.denominators[h] = denominator + kernels.exp_sum(scores, maximum, window.count(), scores);
+    if (options_.linear && window_begin > options_.sinks) {
+      add_older(kernels, segment, kv_head, begin, end, fold, static_cast<float>(options_.older_weight(window_begin)),
+                scratch);
+    } else {
+      std::fill_n(scratch.sums, run.queries() * dim_v, 0.0f);
     }
-    if (folded) add_rows(scratch.features, features_, fold, features_);
-    if (visible_sinks > 0) add_rows(scratch.sink_scores, kPanel, sinks + kPanel * dim, visible_sinks);
-    window.weighted_sum(kernels, scratch.scores, scratch.window, heads, out);
-    for (int h = 0; h < heads; ++h) {
-      for (int64_t c = 0; c < shape_.dim_v; ++c) out[h * shape_.dim_v + c] /= scratch.denominators[h];
+    if (visible_sinks > 0) {
+      kernels.weighted_sum({.weights = scratch.scores,
+                            .weight_stride = stride,
+                            .queries = run.queries(),
+                            .rows = sinks + kPanel * dim,
+                            .count = visible_sinks,
+                            .row_stride = dim_v,
+                            .dim = dim_v,
+                            .out = scratch.sums,
+                            .out_stride = dim_v});
+    }
+    run.weighted_sum(kernels, window, stride, scratch.sums);
+    for (int64_t row = begin; row < end; ++row) {
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      const int64_t first = (row - begin) * heads;
+      for (int64_t i = 0; i < heads * dim_v; ++i) {
+        out[i] = scratch.sums[first * dim_v + i] / scratch.denominators[first + i / dim_v];
+      }
     }
   }
 
-  struct Older {
-    const float* fold;
-    float weight;  // c
-  };
-
-  // The weights of the fold's rows for one query, c e^{tau + u.q} phi(q), to scratch.features[h]; returns their
-  // product with z.
-  float older_features(const Kernels& kernels, const float* q, int head, Older older, const Scratch& scratch,
-                       int h) const {
-    const int64_t dim = shape_.dim_k;
-    float* features = scratch.features + h * features_;
-    float gate = tau_[static_cast<size_t>(head)] + kernels.dot(u_.data() + head * dim, q, dim);
-    kernels.exp_sum(&gate, 0.0f, 1, &gate);
-    hedgehog(kernels, {.x = q, .phi = features}, {feature_q_.data() + head * dim * dim, dim, dim});
-    kernels.scale(features, gate * older.weight, features_, features);
-    return kernels.dot(features, older.fold + features_ * shape_.dim_v, features_);
+  // sums = the fold weighed by c e^{tau + u.q} phi(q); denominators += that of z. `weight` is c.
+  void add_older(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                 const float* fold, float weight, const Scratch& scratch) const {
+    const int heads = shape_.heads_per_kv();
+    const int64_t dim = shape_.dim_k, queries = (end - begin) * heads;
+    for (int h = 0; h < heads; ++h) {
+      const int64_t head = int64_t{kv_head} * heads + h;
+      const MapRows rows{.x = segment.q + begin * segment.q_stride + head * dim,
+                         .x_stride = segment.q_stride,
+                         .count = end - begin,
+                         .phi = scratch.features + h * features_,
+                         .phi_stride = heads * features_};
+      hedgehog(kernels, rows, {feature_q_.data() + head * dim * dim, dim, dim});
+      for (int64_t row = 0; row < rows.count; ++row) {
+        float gate = tau_[static_cast<size_t>(head)] + kernels.dot(u_.data() + head * dim, rows.x_row(row), dim);
+        kernels.exp_sum(&gate, 0.0f, 1, &gate);
+        kernels.scale(rows.phi_row(row), gate * weight, features_, rows.phi_row(row));
+        scratch.denominators[row * heads + h] +=
+            kernels.dot(rows.phi_row(row), fold + features_ * shape_.dim_v, features_);
+      }
+    }
+    read_fold(kernels, {.weights = scratch.features,
+                        .features = features_,
+                        .queries = queries,
+                        .fold = fold,
+                        .dim_v = shape_.dim_v,
+                        .out = scratch.sums});
   }
 
   AttentionShape shape_;

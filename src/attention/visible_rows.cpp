@@ -251,4 +251,58 @@ void VisibleRows::copy_k(int64_t position, float* out) const {
   std::copy(k, k + dim, out);
 }
 
+RowRun::RowRun(const SegmentRows& segment, int kv_head, int heads, int64_t begin, int64_t end, int64_t window_begin,
+               int32_t* path)
+    : segment_(segment),
+      kv_head_(kv_head),
+      heads_(heads),
+      queries_(static_cast<int>(end - begin) * heads),
+      begin_(begin),
+      end_(end),
+      window_begin_(window_begin),
+      path_(path) {
+  for (int64_t row = begin; row < end; ++row) {
+    const QueryHeads own(segment, heads, kv_head, row, segment.state->layout().dim_k);
+    std::copy_n(own.q, heads, q_ + (row - begin) * heads);
+  }
+}
+
+void RowRun::scores(const Kernels& kernels, const KeyPanels& panels, float* temporary, float* scores,
+                    int64_t stride) const {
+  if (segment_.chain) {
+    const VisibleRows last(segment_, kv_head_, end_ - 1, path_);
+    last.range(window_begin_, last.end()).scores(kernels, q_, queries_, panels, temporary, scores, stride);
+    return;
+  }
+  each_part([&](const VisibleRows& rows, int first, int queries) {
+    rows.scores(kernels, q_ + first, queries, panels, temporary, scores + first * stride + rows.begin() - window_begin_,
+                stride);
+  });
+}
+
+void RowRun::weighted_sum(const Kernels& kernels, const float* weights, int64_t stride, float* out) const {
+  const int64_t dim = segment_.state->layout().dim_v;
+  if (segment_.chain) {
+    const VisibleRows all(segment_, kv_head_, begin_, path_);
+    const VisibleRows shared = all.range(window_begin_, all.position()), own = all.range(all.position(), all.end());
+    if (shared.count() > 0) shared.weighted_sum(kernels, weights, stride, queries_, out);
+    return own.weighted_sum(kernels, weights + own.begin() - window_begin_, stride, queries_, out, heads_);
+  }
+  each_part([&](const VisibleRows& rows, int first, int queries) {
+    rows.weighted_sum(kernels, weights + first * stride + rows.begin() - window_begin_, stride, queries,
+                      out + first * dim);
+  });
+}
+
+// Of a tree: committed rows for all queries, then each row's path.
+template <class Body>
+void RowRun::each_part(Body&& body) const {
+  const int64_t committed = std::max(window_begin_, segment_.state->length());
+  for (int64_t row = begin_; row < end_; ++row) {
+    const VisibleRows all(segment_, kv_head_, row, path_);
+    if (row == begin_ && committed > window_begin_) body(all.range(window_begin_, committed), 0, queries_);
+    body(all.range(committed, all.end()), static_cast<int>(row - begin_) * heads_, heads_);
+  }
+}
+
 }  // namespace espalier

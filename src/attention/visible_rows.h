@@ -106,6 +106,43 @@ struct QueryHeads {
   const float* q[kMaxHeadsPerKv];
 };
 
+// Rows [begin, end) of a segment with all query heads of a KV head, heads of a row side by side, over positions from
+// window_begin on: what all of them see together, the rest along each row's path. A chain's rows share that, too.
+class RowRun {
+ public:
+  // At most kMaxHeadsPerKv queries. `path` is memory for segment.rows ids.
+  RowRun(const SegmentRows& segment, int kv_head, int heads, int64_t begin, int64_t end, int64_t window_begin,
+         int32_t* path);
+
+  int queries() const { return queries_; }
+  const float* const* q() const { return q_; }
+  // scores[i * stride + j] = q_i . k at position window_begin + j. A chain's rows get those of its last one's
+  // positions.
+  void scores(const Kernels& kernels, const KeyPanels& panels, float* temporary, float* scores, int64_t stride) const;
+  // out_i += sum of weights[i * stride + j] v at window_begin + j over the positions that i sees; out [queries][Dv].
+  void weighted_sum(const Kernels& kernels, const float* weights, int64_t stride, float* out) const;
+  // Calls body(first query, queries, positions that the first one sees, stagger): query i of them sees i / stagger
+  // more, where that is not 0.
+  template <class Body>
+  void each_length(Body&& body) const {
+    if (segment_.chain) return body(0, queries_, segment_.seen_end(begin_) - window_begin_, heads_);
+    for (int64_t row = begin_; row < end_; ++row) {
+      body(static_cast<int>(row - begin_) * heads_, heads_, segment_.seen_end(row) - window_begin_, 0);
+    }
+  }
+
+ private:
+  // Calls body(rows, first query, queries, stagger) for positions that some queries share.
+  template <class Body>
+  void each_part(Body&& body) const;
+
+  const SegmentRows& segment_;
+  int kv_head_, heads_, queries_;
+  int64_t begin_, end_, window_begin_;
+  int32_t* path_;
+  const float* q_[kMaxHeadsPerKv];
+};
+
 // Where the result of (row, query head h of kv_head) goes.
 inline float* output_of(const SegmentRows& segment, const AttentionShape& shape, int kv_head, int h, int64_t row) {
   return segment.out + row * segment.out_stride + (kv_head * shape.heads_per_kv() + h) * int64_t{shape.dim_v};
