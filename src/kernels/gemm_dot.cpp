@@ -130,7 +130,7 @@ void fill_gemm_dot(Kernels& kernels) {
   kernels.gemm_bf16 = {
       .tile_rows = kMostRows,
       .tile_panels = 2,
-      .stream_rows = kMostStreamRows,
+      .stream_rows = kMostRows,
       .input_bytes = sizeof(bf16),
       .packed_depth = packed_depth,
       .pack = pack_rows,
