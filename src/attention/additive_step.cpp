@@ -170,7 +170,7 @@ class Additive : public Mechanism {
         for (int64_t j = 0; j < own; ++j) sum += scores[i * window() + j];
       }
     };
-    if (segment.span) return finish_rows(segment, kv_head, rows, sums, denominators);
+    if (segment.span) return finish_rows(kernels, segment, kv_head, rows, sums, denominators);
     int64_t shared = seen_by_all(segment, rows.begin);
     for (int64_t row = rows.begin; row < rows.end; ++row) shared = std::min(shared, seen_end(segment, row));
     shared = std::max(shared, window_begin);
@@ -186,11 +186,11 @@ class Additive : public Mechanism {
         add(VisibleRows(segment, kv_head, row, path).range(shared, seen_end(segment, row)), first_query, heads);
       }
     }
-    finish_rows(segment, kv_head, rows, sums, denominators);
+    finish_rows(kernels, segment, kv_head, rows, sums, denominators);
   }
 
   // out = sums / d(denominators).
-  void finish_rows(const SegmentRows& segment, int kv_head, Range rows, const float* sums,
+  void finish_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* sums,
                    const float* denominators) const {
     const int heads = shape_.heads_per_kv();
     const int64_t dim_v = shape_.dim_v;
@@ -199,7 +199,7 @@ class Additive : public Mechanism {
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       for (int h = 0; h < heads; ++h) {
         const float divisor = form_.denominator.of(denominators[first_query + h]);
-        for (int64_t c = 0; c < dim_v; ++c) out[h * dim_v + c] = sums[(first_query + h) * dim_v + c] / divisor;
+        divide_rows(kernels, sums + (first_query + h) * dim_v, &divisor, 1, dim_v, out + h * dim_v);
       }
     }
   }

@@ -129,7 +129,7 @@ class Linformer : public Mechanism {
                               .out_stride = dim_v});
       }
       visible.weighted_sum(kernels, scores + summaries, stride, heads, out);
-      for (int64_t i = 0; i < heads * dim_v; ++i) out[i] /= sums[i / dim_v];
+      divide_rows(kernels, out, sums, heads, dim_v, out);
     }
   }
 

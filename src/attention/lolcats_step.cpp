@@ -200,9 +200,7 @@ class Lolcats : public Mechanism {
     for (int64_t row = begin; row < end; ++row) {
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       const int64_t first = (row - begin) * heads;
-      for (int64_t i = 0; i < heads * dim_v; ++i) {
-        out[i] = scratch.sums[first * dim_v + i] / scratch.denominators[first + i / dim_v];
-      }
+      divide_rows(kernels, scratch.sums + first * dim_v, scratch.denominators + first, heads, dim_v, out);
     }
   }
 

@@ -107,7 +107,7 @@ class Softmax : public Mechanism {
                  own);
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-      for (int64_t i = 0; i < heads * dim_v; ++i) out[i] = own.out[i] / own.sum[i / dim_v];
+      divide_rows(kernels, own.out, own.sum, heads, dim_v, out);
     }
   }
 
@@ -147,27 +147,28 @@ class Softmax : public Mechanism {
     } else {
       rows.weighted_sum(kernels, running.scores, kTile, queries, sums);
     }
-    for (int i = 0; i < queries; ++i) {
-      if (first) {
-        running.maximum[i] = maximum[i];
-        running.sum[i] = sum[i];
-      } else {
-        merge(kernels, maximum[i], sum[i], sums + i * dim_v, running.maximum[i], running.sum[i],
-              running.out + i * dim_v);
-      }
-    }
+    if (!first) return merge(kernels, maximum, sum, queries, running);
+    std::copy_n(maximum, queries, running.maximum);
+    std::copy_n(sum, queries, running.sum);
   }
 
-  // Takes one tile's partial into the running one.
-  void merge(const Kernels& kernels, float tile_maximum, float tile_sum, const float* tile_out, float& maximum,
-             float& sum, float* out) const {
-    const float merged = std::max(maximum, tile_maximum);
-    float factors[2] = {maximum, tile_maximum};
-    kernels.exp_sum(factors, merged, 2, factors);
-    kernels.scale(out, factors[0], shape_.dim_v, out);
-    kernels.add_scaled(tile_out, factors[1], shape_.dim_v, out);
-    sum = std::fma(tile_sum, factors[1], sum * factors[0]);
-    maximum = merged;
+  // Takes one tile's partial, with these maxima and sums, into the running one.
+  void merge(const Kernels& kernels, const float* tile_maximum, const float* tile_sum, int queries,
+             const Running& running) const {
+    float factors[2][kMostQueries];  // of the running sums, of the tile's
+    for (int i = 0; i < queries; ++i) {
+      const float merged = std::max(running.maximum[i], tile_maximum[i]);
+      factors[0][i] = running.maximum[i] - merged;
+      factors[1][i] = tile_maximum[i] - merged;
+      running.maximum[i] = merged;
+    }
+    for (float* all : factors) kernels.exp_sum(all, 0.0f, queries, all);
+    for (int i = 0; i < queries; ++i) {
+      float* out = running.out + i * shape_.dim_v;
+      kernels.scale(out, factors[0][i], shape_.dim_v, out);
+      kernels.add_scaled(running.partial + i * shape_.dim_v, factors[1][i], shape_.dim_v, out);
+      running.sum[i] = std::fma(tile_sum[i], factors[1][i], running.sum[i] * factors[0][i]);
+    }
   }
 
   AttentionShape shape_;

@@ -48,7 +48,7 @@ class DiagAttention : public Mechanism {
                         .maxima = maxima,
                         .sums = sums});
       visible.weighted_sum(kernels, scores, group_, heads, out);
-      for (int64_t i = 0; i < heads * int64_t{shape_.dim_v}; ++i) out[i] /= sums[i / shape_.dim_v];
+      divide_rows(kernels, out, sums, heads, shape_.dim_v, out);
     }
   }
 

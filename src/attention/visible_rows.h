@@ -106,6 +106,12 @@ struct QueryHeads {
   const float* q[kMaxHeadsPerKv];
 };
 
+// out [count][dim] = x / divisors[count]
+inline void divide_rows(const Kernels& kernels, const float* x, const float* divisors, int64_t count, int64_t dim,
+                        float* out) {
+  for (int64_t i = 0; i < count; ++i) kernels.scale(x + i * dim, 1.0f / divisors[i], dim, out + i * dim);
+}
+
 // Rows [begin, end) of a segment with all query heads of a KV head, heads of a row side by side, over positions from
 // window_begin on: what all of them see together, the rest along each row's path. A chain's rows share that, too.
 class RowRun {

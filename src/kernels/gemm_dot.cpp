@@ -15,8 +15,7 @@
 namespace espalier {
 namespace {
 
-constexpr int kMostRows = 12;        // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
-constexpr int kMostStreamRows = 24;  // against one panel
+constexpr int kMostRows = 12;  // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
 
 // An odd number of cache lines, so that the rows of a tile do not meet in the same sets of the cache.
 int64_t packed_depth(int64_t inputs) {
@@ -70,7 +69,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   for (int p = 0; p < kPanels; ++p) {
     const int64_t output = (panel + p) * kPanel;
     mask[p] = existing(tile.outputs - output);
-#pragma GCC unroll 24
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       sum[p][r] =
           tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
@@ -83,7 +82,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
       __builtin_prefetch(next + p * panel_ahead, 0, kInto);
       weights[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + p * tile.panel_stride));
     }
-#pragma GCC unroll 24
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       if constexpr (kPanels == 1) {  // g++ 12 would load the pair by an instruction of its own
         asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum[0][r]) : "v"(weights[0]), "m"(*pair_of_row(x, r, x_stride)));
@@ -101,7 +100,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   }
 #pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 24
+#pragma GCC unroll 12
     for (int r = 0; r < kRows; ++r) {
       _mm512_mask_storeu_ps(tile.y + r * tile.y_stride + (panel + p) * kPanel, mask[p], sum[p][r]);
     }
@@ -112,7 +111,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
 // rest of the six that a task has.
 template <int kRows, int kInto>
 void dot_rows(const GemmTile& tile) {
-  constexpr int kPanels = kRows <= 2 ? 3 : kRows <= kMostRows ? 2 : 1;
+  constexpr int kPanels = kRows <= 2 ? 3 : 2;
   int64_t panel = 0;
   for (; panel + kPanels <= tile.panels; panel += kPanels) dot_tile<kRows, kPanels, kInto>(tile, panel);
   for (; panel < tile.panels; ++panel) dot_tile<kRows, 1, kInto>(tile, panel);
@@ -121,7 +120,7 @@ void dot_rows(const GemmTile& tile) {
 template <int kInto, int kRows = 1>
 void dot_tiles(const GemmTile& tile) {
   if (tile.rows == kRows) return dot_rows<kRows, kInto>(tile);
-  if constexpr (kRows < kMostStreamRows) dot_tiles<kInto, kRows + 1>(tile);
+  if constexpr (kRows < kMostRows) dot_tiles<kInto, kRows + 1>(tile);
 }
 
 }  // namespace

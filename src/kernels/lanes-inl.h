@@ -65,6 +65,12 @@ HWY_INLINE V16 fma(const V16& a, const V16& b, const V16& c) {
 HWY_INLINE V16 max(const V16& a, const V16& b) {
   return each_lane([&](int i) { return a.lane[i] > b.lane[i] ? a.lane[i] : b.lane[i]; });
 }
+HWY_INLINE V16 min(const V16& a, const V16& b) {
+  return each_lane([&](int i) { return a.lane[i] < b.lane[i] ? a.lane[i] : b.lane[i]; });
+}
+HWY_INLINE V16 sub(const V16& a, const V16& b) {
+  return each_lane([&](int i) { return a.lane[i] - b.lane[i]; });
+}
 // (even, odd) bf16 of 16 pairs, widened.
 HWY_INLINE V16 even_of_pairs(const uint16_t* p) {
   return each_lane([&](int i) { return std::bit_cast<float>(static_cast<uint32_t>(p[2 * i]) << 16); });
@@ -79,13 +85,9 @@ HWY_INLINE V16 bits_of_words(const void* p) {
   std::memcpy(words, p, sizeof(words));
   return each_lane([&](int i) { return static_cast<float>((words[i] >> kShift) & kMask); });
 }
-HWY_INLINE V16 round_to_int(const V16& a) {
-  return each_lane([&](int i) { return std::nearbyint(a.lane[i]); });
-}
-// 2^n for whole n in [-126, 127].
+// 2^n, n in [-126, 127] as the low bits of a whole number.
 HWY_INLINE V16 power_of_two(const V16& n) {
-  return each_lane(
-      [&](int i) { return std::bit_cast<float>(static_cast<uint32_t>(static_cast<int32_t>(n.lane[i]) + 127) << 23); });
+  return each_lane([&](int i) { return std::bit_cast<float>((std::bit_cast<uint32_t>(n.lane[i]) + 127) << 23); });
 }
 // where x < limit: value, else other. A NaN in x gives other.
 HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, const V16& other) {
@@ -135,8 +137,15 @@ HWY_INLINE V16 div(const V16& a, const V16& b) {
 HWY_INLINE V16 fma(const V16& a, const V16& b, const V16& c) {
   return each_part([&](int i) HWY_ATTR { return hn::MulAdd(a.part[i], b.part[i], c.part[i]); });
 }
+// As the plain ones: on x86 these are maxps and minps.
 HWY_INLINE V16 max(const V16& a, const V16& b) {
-  return each_part([&](int i) HWY_ATTR { return hn::IfThenElse(hn::Gt(a.part[i], b.part[i]), a.part[i], b.part[i]); });
+  return each_part([&](int i) HWY_ATTR { return hn::Max(a.part[i], b.part[i]); });
+}
+HWY_INLINE V16 min(const V16& a, const V16& b) {
+  return each_part([&](int i) HWY_ATTR { return hn::Min(a.part[i], b.part[i]); });
+}
+HWY_INLINE V16 sub(const V16& a, const V16& b) {
+  return each_part([&](int i) HWY_ATTR { return hn::Sub(a.part[i], b.part[i]); });
 }
 HWY_INLINE V16 even_of_pairs(const uint16_t* p) {
   const uint32_t* words = reinterpret_cast<const uint32_t*>(p);
@@ -165,12 +174,9 @@ HWY_INLINE V16 bits_of_words(const void* p) {
     return hn::ConvertTo(F(), hn::BitCast(I(), hn::And(bits, hn::Set(U(), kMask))));
   });
 }
-HWY_INLINE V16 round_to_int(const V16& a) {
-  return each_part([&](int i) HWY_ATTR { return hn::Round(a.part[i]); });
-}
 HWY_INLINE V16 power_of_two(const V16& n) {
   return each_part([&](int i) HWY_ATTR {
-    return hn::BitCast(F(), hn::ShiftLeft<23>(hn::Add(hn::ConvertTo(I(), n.part[i]), hn::Set(I(), 127))));
+    return hn::BitCast(F(), hn::ShiftLeft<23>(hn::Add(hn::BitCast(U(), n.part[i]), hn::Set(U(), 127))));
   });
 }
 HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, const V16& other) {
@@ -199,7 +205,7 @@ HWY_INLINE float reduce_add(const V16& a) {
   return reduce(a, [](auto x, auto y) HWY_ATTR { return hn::Add(x, y); });
 }
 HWY_INLINE float reduce_max(const V16& a) {
-  return reduce(a, [](auto x, auto y) HWY_ATTR { return hn::IfThenElse(hn::Gt(x, y), x, y); });
+  return reduce(a, [](auto x, auto y) HWY_ATTR { return hn::Max(x, y); });
 }
 
 // The first `count` < 16 elements, `fill` in the others, which are not touched in memory.
@@ -257,23 +263,36 @@ HWY_INLINE void store_tail(const V16& a, float* p, int64_t count) {
 }
 #endif
 
-// exp(x) to about 1 ulp: x = n ln 2 + r, |r| <= ln 2 / 2, Taylor's polynomial of degree 7 in r, scaled by 2^n.
-// 0 below -87.33 (where the result would be denormal), +inf above 88.37, NaN for NaN.
-HWY_INLINE V16 exp_lanes(const V16& x) {
-  const V16 low = broadcast(-87.33654f), high = broadcast(88.376259f);
-  // A clamped argument keeps 2^n in range; the true answer is selected at the end.
-  const V16 below = select_less(x, low, low, x);
-  const V16 clamped = select_less(high, below, high, below);
-  const V16 n = round_to_int(mul(clamped, broadcast(1.44269504f)));
-  V16 r = fma(n, broadcast(-0.693145752f), clamped);
+// Below this, e^x is no normal number.
+inline constexpr float kLeastExponent = -87.33654f;
+
+// 2^n e^r, where x = n ln 2 + r and |r| <= ln 2 / 2, by Taylor's polynomial of degree 7 in r: about 1 ulp off. x in
+// [kLeastExponent, 88.37], or NaN.
+HWY_INLINE V16 exp_in_range(const V16& x) {
+  // Added to a number, it leaves the nearest whole one in the low bits.
+  const V16 rounder = broadcast(12582912.0f);
+  const V16 shifted = fma(x, broadcast(1.44269504f), rounder);
+  const V16 n = sub(shifted, rounder);
+  V16 r = fma(n, broadcast(-0.693145752f), x);
   r = fma(n, broadcast(-1.42860677e-6f), r);
   V16 p = broadcast(1.0f / 5040.0f);
   for (const float coefficient : {1.0f / 720.0f, 1.0f / 120.0f, 1.0f / 24.0f, 1.0f / 6.0f, 0.5f, 1.0f, 1.0f}) {
     p = fma(p, r, broadcast(coefficient));
   }
-  const V16 y = mul(p, power_of_two(n));
-  const V16 floored = select_less(x, low, broadcast(0.0f), y);
-  return select_less(high, x, broadcast(HUGE_VALF), floored);
+  return mul(p, power_of_two(shifted));
+}
+
+// exp(x): 0 below kLeastExponent, +inf above 88.37, NaN for NaN.
+HWY_INLINE V16 exp_lanes(const V16& x) {
+  const V16 low = broadcast(kLeastExponent), high = broadcast(88.376259f);
+  const V16 y = select_less(x, low, broadcast(0.0f), exp_in_range(min(high, max(low, x))));
+  return select_less(high, x, broadcast(HUGE_VALF), y);
+}
+
+// The same where x <= 0.
+HWY_INLINE V16 exp_of_negative(const V16& x) {
+  const V16 low = broadcast(kLeastExponent);
+  return select_less(x, low, broadcast(0.0f), exp_in_range(max(low, x)));
 }
 
 // sum += a * b, in place. By its instruction's name: left alone, g++ 12 picks forms that move the sums between

@@ -249,7 +249,7 @@ void exp_equal_rows(const ExpRows& e, int64_t row) {
   for (int64_t i = 0; i < whole; i += 16) {
     for (int r = 0; r < kRows; ++r) {
       float* p = x + r * e.stride + i;
-      const V16 exponential = exp_lanes(add(mul(load(p), factor), minus[r]));
+      const V16 exponential = exp_of_negative(add(mul(load(p), factor), minus[r]));
       value[r] = add(value[r], exponential);
       store(exponential, p);
     }
@@ -258,7 +258,7 @@ void exp_equal_rows(const ExpRows& e, int64_t row) {
     for (int r = 0; r < kRows; ++r) {
       float* p = x + r * e.stride + whole;
       const V16 scaled = add(mul(load_tail(p, n - whole, 0.0f), factor), minus[r]);
-      const V16 exponential = exp_lanes(fill_tail(scaled, n - whole, -HUGE_VALF));
+      const V16 exponential = exp_of_negative(fill_tail(scaled, n - whole, -HUGE_VALF));
       value[r] = add(value[r], exponential);
       store_tail(exponential, p, n - whole);
     }
