@@ -59,9 +59,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
     x[i] = static_cast<const char*>(tile.x) + 3 * i * x_stride + tile.begin * static_cast<int64_t>(sizeof(bf16));
   }
   constexpr int64_t kPair = 2 * kPanel;  // weights of one pair of inputs: 64 bytes
-  const int64_t panel_ahead = tile.panel_stride * static_cast<int64_t>(sizeof(bf16));
-  const char* next = tile.prefetch + panel * panel_ahead;
-  const int64_t turn = tile.prefetch_turn / 64;
+  const char* next = tile.prefetch + panel * (tile.depth / 2) * tile.prefetch_step;
 
   __m512 sum[kPanels][kRows];
   __mmask16 mask[kPanels];
@@ -79,7 +77,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
     __m512bh weights[kPanels];
 #pragma GCC unroll 4
     for (int p = 0; p < kPanels; ++p) {
-      __builtin_prefetch(next + p * panel_ahead, 0, kInto);
+      __builtin_prefetch(next + p * tile.prefetch_step, 0, kInto);
       weights[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + p * tile.panel_stride));
     }
 #pragma GCC unroll 12
@@ -92,8 +90,7 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) sum[p][r] = _mm512_dpbf16_ps(sum[p][r], weights[p], inputs);
     }
-    next += tile.prefetch_step;
-    if (kPanels > 1 && pair == turn) next += (kPanels - 1) * panel_ahead;
+    next += kPanels * tile.prefetch_step;
     w += kPair;
 #pragma GCC unroll 4
     for (int i = 0; i < (kRows + 2) / 3; ++i) x[i] += 2 * sizeof(bf16);
@@ -107,13 +104,11 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   }
 }
 
-// Two panels share each input that is loaded; three keep the sums of few rows from waiting for each other, and leave no
-// rest of the six that a task has.
+// Two panels share each input that is loaded.
 template <int kRows, int kInto>
 void dot_rows(const GemmTile& tile) {
-  constexpr int kPanels = kRows <= 2 ? 3 : 2;
   int64_t panel = 0;
-  for (; panel + kPanels <= tile.panels; panel += kPanels) dot_tile<kRows, kPanels, kInto>(tile, panel);
+  for (; panel + 2 <= tile.panels; panel += 2) dot_tile<kRows, 2, kInto>(tile, panel);
   for (; panel < tile.panels; ++panel) dot_tile<kRows, 1, kInto>(tile, panel);
 }
 

@@ -63,141 +63,89 @@ struct TileRows {
   }
 };
 
-// What is asked for ahead beside one panel: the next ones stand so many bytes on.
-struct Ahead {
-  const char* next;
-  int64_t panel, step;
-};
-
-// One group: sum += d s (q - zero).b (+ m s sum b).
-template <int kRows, int kPanels, int kBits, bool kMinimum, int kInto>
-ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kPanels][kRows], const std::byte* const (&header)[kPanels],
-                                       const std::byte* const (&weights)[kPanels], const TileRows& x, int64_t group,
-                                       const Ahead& ahead) {
-  __m512i dot[kPanels][kRows];
+// One group: sum += d s (q - zero).b (+ m s sum b). `ahead` is what is asked for beside its lines.
+template <int kRows, int kBits, bool kMinimum, int kInto>
+ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kRows], const std::byte* header, const std::byte* weights,
+                                       const TileRows& x, int64_t group, const char* ahead, int64_t ahead_step) {
+  __m512i dot[kRows];
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    const __m512i start = kMinimum ? _mm512_setzero_si512() : _mm512_set1_epi32(*x.of(x.start, r));
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) dot[p][r] = start;
+    dot[r] = kMinimum ? _mm512_setzero_si512() : _mm512_set1_epi32(*x.of(x.start, r));
   }
   constexpr int kLines = kBits == 8 ? 8 : 4;
 #pragma GCC unroll 8
   for (int line = 0; line < kLines; ++line) {
-    __m512i packed[kPanels];
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      __builtin_prefetch(ahead.next + p * ahead.panel + line * ahead.step, 0, kInto);
-      packed[p] = _mm512_loadu_si512(weights[p] + line * 64);
-    }
+    __builtin_prefetch(ahead + line * ahead_step, 0, kInto);
+    const __m512i packed = _mm512_loadu_si512(weights + line * 64);
 #pragma GCC unroll 2
     for (int half = 0; half < 8 / kLines; ++half) {
-      __m512i q[kPanels];
-#pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) {
-        q[p] = kBits == 8
-                   ? packed[p]
-                   : _mm512_and_si512(half == 0 ? packed[p] : _mm512_srli_epi16(packed[p], 4), _mm512_set1_epi8(15));
-      }
+      const __m512i q = kBits == 8
+                            ? packed
+                            : _mm512_and_si512(half == 0 ? packed : _mm512_srli_epi16(packed, 4), _mm512_set1_epi8(15));
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
         const int* four = reinterpret_cast<const int*>(x.of(x.b, r) + (line + half * kLines) * 4);
-        if constexpr (kPanels == 1) {
-          asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(dot[0][r]) : "v"(q[0]), "m"(*four));
-          continue;
-        }
-        const __m512i input = _mm512_set1_epi32(*four);
-#pragma GCC unroll 4
-        for (int p = 0; p < kPanels; ++p) dot[p][r] = _mm512_dpbusd_epi32(dot[p][r], q[p], input);
+        asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(dot[r]) : "v"(q), "m"(*four));  // g++ 12 would load it by itself
       }
     }
   }
-#pragma GCC unroll 4
-  for (int p = 0; p < kPanels; ++p) {
-    const __m512 d = halves(header[p] + group % 2 * 32);
+  const __m512 d = halves(header + group % 2 * 32);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      const __m512 factor = _mm512_mul_ps(d, _mm512_set1_ps(*x.of(x.scale, r)));
-      sum[p][r] = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(dot[p][r]), sum[p][r]);
-    }
-    if constexpr (kMinimum) {
-      const __m512 m = halves(header[p] + 64 + group % 2 * 32);
+  for (int r = 0; r < kRows; ++r) {
+    const __m512 factor = _mm512_mul_ps(d, _mm512_set1_ps(*x.of(x.scale, r)));
+    sum[r] = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(dot[r]), sum[r]);
+  }
+  if constexpr (kMinimum) {
+    const __m512 m = halves(header + 64 + group % 2 * 32);
 #pragma GCC unroll 16
-      for (int r = 0; r < kRows; ++r) sum[p][r] = _mm512_fmadd_ps(m, _mm512_set1_ps(*x.of(x.sum, r)), sum[p][r]);
-    }
+    for (int r = 0; r < kRows; ++r) sum[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(*x.of(x.sum, r)), sum[r]);
   }
 }
 
-template <int kRows, int kPanels, int kBits, bool kMinimum, int kInto>
+template <int kRows, int kBits, bool kMinimum, int kInto>
 ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
   constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
   constexpr int64_t kBlockBytes = kFormat.superblock_bytes();
-  const std::byte* block[kPanels];
-  __m512 sum[kPanels][kRows];
-  __mmask16 mask[kPanels];
-#pragma GCC unroll 4
-  for (int p = 0; p < kPanels; ++p) {
-    const int64_t output = (panel + p) * kPanel;
-    block[p] = static_cast<const std::byte*>(tile.weights) + (panel + p) * tile.panel_stride;
-    mask[p] = existing(tile.outputs - output);
+  const int64_t output = panel * kPanel;
+  const std::byte* block = static_cast<const std::byte*>(tile.weights) + panel * tile.panel_stride;
+  const __mmask16 mask = existing(tile.outputs - output);
+  __m512 sum[kRows];
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      sum[p][r] =
-          tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
-    }
+  for (int r = 0; r < kRows; ++r) {
+    sum[r] = tile.continues ? _mm512_maskz_loadu_ps(mask, tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
   }
   const QuantizedRow row = QuantizedRow::read(tile.x, tile.inputs);
   const int64_t first = tile.begin / kGroup;
   TileRows x{reinterpret_cast<const char*>(row.b) + tile.begin, row.scale + first, row.sum + first, row.start + first,
              tile.x_depth};
   // As many lines of what comes next are asked for as this part has.
-  const int64_t panel_ahead = tile.panel_stride / 64 * tile.prefetch_step;
-  Ahead ahead{tile.prefetch + panel * panel_ahead, panel_ahead, tile.prefetch_step};
-  int64_t turn = tile.prefetch_turn;
+  const int64_t step = tile.prefetch_step;
+  const char* ahead = tile.prefetch + panel * (tile.panel_stride / 64 * step);
   for (int64_t done = 0; done < tile.depth; done += kSuperblock) {
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) {
-      for (int64_t line = 0; line < kFormat.header_bytes() / 64; ++line) {
-        __builtin_prefetch(ahead.next + p * ahead.panel + line * ahead.step, 0, kInto);
-      }
+    for (int64_t line = 0; line < kFormat.header_bytes() / 64; ++line) {
+      __builtin_prefetch(ahead + line * step, 0, kInto);
     }
-    ahead.next += kFormat.header_bytes() / 64 * ahead.step;
-    const std::byte* weights[kPanels];
+    ahead += kFormat.header_bytes() / 64 * step;
+    const std::byte* weights = block + kFormat.header_bytes();
 #pragma GCC unroll 2
     for (int64_t group = 0; group < 2; ++group) {
-#pragma GCC unroll 4
-      for (int p = 0; p < kPanels; ++p) weights[p] = block[p] + kFormat.header_bytes() + group * kFormat.group_bytes();
-      add_group<kRows, kPanels, kBits, kMinimum, kInto>(sum, block, weights, x, group, ahead);
-      ahead.next += kFormat.group_bytes() / 64 * ahead.step;
+      add_group<kRows, kBits, kMinimum, kInto>(sum, block, weights + group * kFormat.group_bytes(), x, group, ahead,
+                                               step);
+      ahead += kFormat.group_bytes() / 64 * step;
       x.b += kGroup, ++x.scale, ++x.sum, ++x.start;
     }
-#pragma GCC unroll 4
-    for (int p = 0; p < kPanels; ++p) block[p] += kBlockBytes;
-    if (kPanels > 1 && turn >= 0 && turn < kBlockBytes) ahead.next += (kPanels - 1) * ahead.panel;
-    turn -= kBlockBytes;
+    block += kBlockBytes;
   }
-#pragma GCC unroll 4
-  for (int p = 0; p < kPanels; ++p) {
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) {
-      _mm512_mask_storeu_ps(tile.y + r * tile.y_stride + (panel + p) * kPanel, mask[p], sum[p][r]);
-    }
-  }
-}
-
-template <int kRows, int kBits, bool kMinimum, int kInto>
-void int_rows(const GemmTile& tile) {
-  constexpr int kPanels = kRows <= 4 ? 3 : kRows <= 6 ? 2 : 1;
-  int64_t panel = 0;
-  for (; panel + kPanels <= tile.panels; panel += kPanels) {
-    int_tile<kRows, kPanels, kBits, kMinimum, kInto>(tile, panel);
-  }
-  for (; panel < tile.panels; ++panel) int_tile<kRows, 1, kBits, kMinimum, kInto>(tile, panel);
+  for (int r = 0; r < kRows; ++r) _mm512_mask_storeu_ps(tile.y + r * tile.y_stride + output, mask, sum[r]);
 }
 
 template <int kBits, bool kMinimum, int kInto, int kRows = 1>
 void int_tiles(const GemmTile& tile) {
-  if (tile.rows == kRows) return int_rows<kRows, kBits, kMinimum, kInto>(tile);
+  if (tile.rows == kRows) {
+    for (int64_t panel = 0; panel < tile.panels; ++panel) int_tile<kRows, kBits, kMinimum, kInto>(tile, panel);
+    return;
+  }
   if constexpr (kRows < kMostRows) int_tiles<kBits, kMinimum, kInto, kRows + 1>(tile);
 }
 

@@ -37,16 +37,14 @@ struct GemmTile {
   int64_t y_stride;
   bool continues;         // the sums start from what y holds
   const char* prefetch;   // memory that will be read next: asked for along the way,
-  int64_t prefetch_step;  // this many bytes with each 64 bytes of weights
-  // Of each panel, how many bytes until what it asks for lies behind its end: the beginnings of the next panels then.
-  int64_t prefetch_turn = int64_t{1} << 62;
+  int64_t prefetch_step;  // this many bytes with each 64 bytes of weights, whatever panel they are of
 };
 
 // The product of one weight type.
 struct Gemm {
   int64_t tile_rows;        // most rows of a tile
   int64_t tile_panels = 1;  // that it takes best, where rows are many
-  int64_t stream_rows;      // up to so many rows, one call takes all panels of a task, in the order of memory
+  int64_t stream_rows;      // up to so many rows, panels go by one after the other, in the order of memory
   int64_t input_bytes;      // of one input of one packed row
   int64_t (*packed_depth)(int64_t inputs);  // inputs that a packed row has room for
   // What tiles want of some rows: x [rows, inputs], rows x_stride apart, rounded to the weight type, with a zero where

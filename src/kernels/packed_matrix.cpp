@@ -250,8 +250,10 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
   if (x.rows <= gemm.stream_rows) {
     tile.prefetch = reinterpret_cast<const char*>(weights.data()) + panels.begin * bytes + kAheadBytes;
     tile.prefetch_step = kLine;
-    tile.prefetch_turn = std::max<int64_t>(0, bytes - kAheadBytes);
-    return run(0, panels.begin, panels.end - panels.begin, 0, depth);
+    for (int64_t panel = panels.begin; panel < panels.end; ++panel, tile.prefetch += bytes) {
+      run(0, panel, 1, 0, depth);
+    }
+    return;
   }
 
   const int64_t part_bytes = kPartBytes / gemm.tile_panels;
@@ -270,7 +272,7 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
         const int64_t begin = part_begin(part), end = part + 1 == parts ? depth : part_begin(part + 1);
         for (int64_t row_tile = band; row_tile < band_end; ++row_tile) {
           run(row_tile, panel, count, begin, end);
-          tile.prefetch += (end - begin) * input_bytes / kLine * tile.prefetch_step;
+          tile.prefetch += count * (end - begin) * input_bytes / kLine * tile.prefetch_step;
         }
       }
     }
