@@ -15,7 +15,8 @@
 namespace espalier {
 namespace {
 
-constexpr int kMostRows = 12;  // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
+constexpr int kMostStreamRows = 16;  // against one panel: more would wait for their loads of inputs
+constexpr int kMostRows = 12;        // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
 
 // An odd number of cache lines, so that the rows of a tile do not meet in the same sets of the cache.
 int64_t packed_depth(int64_t inputs) {
@@ -46,8 +47,8 @@ ESPALIER_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int6
 }
 
 // An input pair of row r. Three rows share a pointer: it, one and two strides on are single addresses.
-inline const int* pair_of_row(const char* const* third, int r, int64_t stride) {
-  return reinterpret_cast<const int*>(third[r / 3] + r % 3 * stride);
+inline const int* pair_of_row(const char* const* third, int64_t offset, int r, int64_t stride) {
+  return reinterpret_cast<const int*>(third[r / 3] + offset + r % 3 * stride);
 }
 
 template <int kRows, int kPanels, int kInto>
@@ -67,12 +68,13 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
   for (int p = 0; p < kPanels; ++p) {
     const int64_t output = (panel + p) * kPanel;
     mask[p] = existing(tile.outputs - output);
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       sum[p][r] =
           tile.continues ? _mm512_maskz_loadu_ps(mask[p], tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
     }
   }
+  int64_t offset = 0;
   for (int64_t pair = 0; pair < tile.depth / 2; ++pair) {
     __m512bh weights[kPanels];
 #pragma GCC unroll 4
@@ -80,24 +82,26 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
       __builtin_prefetch(next + p * tile.prefetch_step, 0, kInto);
       weights[p] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(w + p * tile.panel_stride));
     }
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       if constexpr (kPanels == 1) {  // g++ 12 would load the pair by an instruction of its own
-        asm("vdpbf16ps %2%{1to16%}, %1, %0" : "+v"(sum[0][r]) : "v"(weights[0]), "m"(*pair_of_row(x, r, x_stride)));
+        asm("vdpbf16ps %2%{1to16%}, %1, %0"
+            : "+v"(sum[0][r])
+            : "v"(weights[0]), "m"(*pair_of_row(x, offset, r, x_stride)));
         continue;
       }
-      const __m512bh inputs = reinterpret_cast<__m512bh>(_mm512_set1_epi32(*pair_of_row(x, r, x_stride)));
+      const __m512bh inputs = reinterpret_cast<__m512bh>(_mm512_set1_epi32(*pair_of_row(x, offset, r, x_stride)));
 #pragma GCC unroll 4
       for (int p = 0; p < kPanels; ++p) sum[p][r] = _mm512_dpbf16_ps(sum[p][r], weights[p], inputs);
     }
     next += kPanels * tile.prefetch_step;
     w += kPair;
-#pragma GCC unroll 4
-    for (int i = 0; i < (kRows + 2) / 3; ++i) x[i] += 2 * sizeof(bf16);
+    offset += 2 * sizeof(bf16);
+    asm("" : "+r"(offset));  // or g++ would move all pointers instead, through memory
   }
 #pragma GCC unroll 4
   for (int p = 0; p < kPanels; ++p) {
-#pragma GCC unroll 12
+#pragma GCC unroll 16
     for (int r = 0; r < kRows; ++r) {
       _mm512_mask_storeu_ps(tile.y + r * tile.y_stride + (panel + p) * kPanel, mask[p], sum[p][r]);
     }
@@ -108,14 +112,16 @@ ESPALIER_DOT void dot_tile(const GemmTile& tile, int64_t panel) {
 template <int kRows, int kInto>
 void dot_rows(const GemmTile& tile) {
   int64_t panel = 0;
-  for (; panel + 2 <= tile.panels; panel += 2) dot_tile<kRows, 2, kInto>(tile, panel);
+  if constexpr (kRows <= kMostRows) {
+    for (; panel + 2 <= tile.panels; panel += 2) dot_tile<kRows, 2, kInto>(tile, panel);
+  }
   for (; panel < tile.panels; ++panel) dot_tile<kRows, 1, kInto>(tile, panel);
 }
 
 template <int kInto, int kRows = 1>
 void dot_tiles(const GemmTile& tile) {
   if (tile.rows == kRows) return dot_rows<kRows, kInto>(tile);
-  if constexpr (kRows < kMostRows) dot_tiles<kInto, kRows + 1>(tile);
+  if constexpr (kRows < kMostStreamRows) dot_tiles<kInto, kRows + 1>(tile);
 }
 
 }  // namespace
@@ -124,7 +130,7 @@ void fill_gemm_dot(Kernels& kernels) {
   kernels.gemm_bf16 = {
       .tile_rows = kMostRows,
       .tile_panels = 2,
-      .stream_rows = kMostRows,
+      .stream_rows = kMostStreamRows,
       .input_bytes = sizeof(bf16),
       .packed_depth = packed_depth,
       .pack = pack_rows,
