@@ -33,30 +33,45 @@ class FlashPart : public Mechanism {
     Scratch(const SegmentRows& segment, const AttentionShape& shape, int64_t window, float* memory)
         : path(reinterpret_cast<int32_t*>(memory)),
           scores(memory + segment.rows),
-          temporary(scores + shape.heads_per_kv() * window),
-          squares(temporary + shape.heads_per_kv() * kPanel),
+          temporary(scores + most_queries(shape) * window),
+          sums(temporary + most_queries(shape) * kPanel),
+          inverses(sums + most_queries(shape) * shape.dim_v),
+          squares(inverses + most_queries(shape)),
           window(window) {}
     static int64_t floats(const SegmentRows& segment, const AttentionShape& shape, int64_t window) {
-      return segment.rows + shape.heads_per_kv() * (window + kPanel) + window;
+      return segment.rows + most_queries(shape) * (window + kPanel + shape.dim_v + 1) + window;
     }
     int32_t* path;     // [R]
-    float* scores;     // [heads][window]
-    float* temporary;  // [heads][16]
+    float* scores;     // [queries][window]
+    float* temporary;  // [queries][16]
+    float* sums;       // [queries][Dv]
+    float* inverses;   // [queries] 1 / |q|
     float* squares;    // [window]
     int64_t window;
   };
 
-  // scores[h][j] = q^_h . k^_j for the rows of `visible`.
-  void normalised_scores(const Kernels& kernels, const VisibleRows& visible, const QueryHeads& queries,
+  // Calls body(first, last, group) for rows [begin, end) of one group that follow each other in a chain, as many as go
+  // over the group together; row by row in a tree and of a span.
+  template <class Body>
+  void each_run(const SegmentRows& segment, int64_t begin, int64_t end, Body&& body) const {
+    const int64_t together = segment.chain && !segment.span ? std::max(1, kQueriesTogether / shape_.heads_per_kv()) : 1;
+    for (int64_t first = begin, last; first < end; first = last) {
+      const int64_t position = segment.position(first), group = position / group_;
+      last = std::min({end, first + together, first + (group + 1) * group_ - position});
+      body(first, last, group);
+    }
+  }
+
+  // scores[i][j] = q^_i . k^_j for the rows of `visible`.
+  void normalised_scores(const Kernels& kernels, const VisibleRows& visible, const RowRun& run,
                          const float* fresh_panels, const Scratch& scratch) const {
-    visible.scores(kernels, queries.q, shape_.heads_per_kv(), fresh_panels, scratch.temporary, scratch.scores,
-                   scratch.window);
+    visible.scores(kernels, run.q(), run.queries(), fresh_panels, scratch.temporary, scratch.scores, scratch.window);
     visible.key_squares(kernels, fresh_panels, scratch.squares);
     for (int64_t j = 0; j < visible.count(); ++j) scratch.squares[j] = inverse_norm(scratch.squares[j]);
-    for (int h = 0; h < shape_.heads_per_kv(); ++h) {
-      const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
-      float* own = scratch.scores + h * scratch.window;
-      for (int64_t j = 0; j < visible.count(); ++j) own[j] = own[j] * inverse * scratch.squares[j];
+    for (int i = 0; i < run.queries(); ++i) {
+      scratch.inverses[i] = inverse_norm(squares_of(run.q()[i], shape_.dim_k));
+      kernels.multiply_scaled(scratch.squares, scratch.inverses[i], visible.count(),
+                              scratch.scores + i * scratch.window);
     }
   }
 
@@ -84,24 +99,33 @@ class FlashLocal : public FlashPart {
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* memory) const override {
     const Scratch scratch(segment, shape_, window(), memory);
-    for (int64_t row = begin; row < end; ++row) {
-      const VisibleRows all(segment, kv_head, row, scratch.path);
-      const int64_t group = all.position() / group_;
-      const VisibleRows visible = all.range((group - back_) * group_, (group + 1 + back_) * group_);
-      const QueryHeads queries(segment, shape_.heads_per_kv(), kv_head, row, shape_.dim_k);
-      normalised_scores(kernels, visible, queries, prepared, scratch);
-      for (int h = 0; h < shape_.heads_per_kv(); ++h) {
-        float* own = scratch.scores + h * scratch.window;
+    const int heads = shape_.heads_per_kv();
+    const int64_t width = heads * int64_t{shape_.dim_v};
+    each_run(segment, begin, end, [&](int64_t first, int64_t last, int64_t group) {
+      // What the last of these rows sees; of a chain the others see as many fewer as they stand before it.
+      const VisibleRows visible = VisibleRows(segment, kv_head, last - 1, scratch.path)
+                                      .range((group - back_) * group_, (group + 1 + back_) * group_);
+      const RowRun run(segment, kv_head, heads, first, last, visible.begin(), scratch.path);
+      normalised_scores(kernels, visible, run, prepared, scratch);
+      for (int i = 0; i < run.queries(); ++i) {
+        float* own = scratch.scores + i * scratch.window;
         for (int64_t j = 0; j < visible.count(); ++j) {
           const float positive = std::max(own[j], 0.0f);
           own[j] = positive * positive;
         }
-        segment.bias.add(kv_head * shape_.heads_per_kv() + h, visible.begin() - all.position(), visible.count(), own);
+        const int64_t position = segment.position(first + i / heads);
+        segment.bias.add(kv_head * heads + i % heads, visible.begin() - position, visible.count(), own);
       }
-      float* out = output_of(segment, shape_, kv_head, 0, row);
-      std::fill(out, out + shape_.heads_per_kv() * shape_.dim_v, 0.0f);
-      visible.weighted_sum(kernels, scratch.scores, scratch.window, shape_.heads_per_kv(), out);
-    }
+      std::fill_n(scratch.sums, run.queries() * shape_.dim_v, 0.0f);
+      if (last - first > 1) {
+        run.weighted_sum(kernels, scratch.scores, scratch.window, scratch.sums);
+      } else {
+        visible.weighted_sum(kernels, scratch.scores, scratch.window, heads, scratch.sums);
+      }
+      for (int64_t row = first; row < last; ++row) {
+        std::copy_n(scratch.sums + (row - first) * width, width, output_of(segment, shape_, kv_head, 0, row));
+      }
+    });
   }
 
  private:
@@ -148,54 +172,62 @@ class FlashGlobal : public FlashPart {
     make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared + fresh_panels_floats(segment));
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return Scratch::floats(segment, shape_, group_) + shape_.heads_per_kv() * int64_t{shape_.dim_k};
+    return Scratch::floats(segment, shape_, group_) + most_queries(shape_) * shape_.dim_k;
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* memory) const override {
     const Scratch scratch(segment, shape_, group_, memory);
-    float* unit = memory + Scratch::floats(segment, shape_, group_);  // [heads][Dk] q^
-    if (segment.span) return attend_span(kernels, segment, kv_head, begin, end, prepared, unit);
+    float* units = memory + Scratch::floats(segment, shape_, group_);  // [queries][Dk] q^
+    if (segment.span) return attend_span(kernels, segment, kv_head, begin, end, prepared, units);
     const float* steps = prepared + fresh_panels_floats(segment);
-    for (int64_t row = begin; row < end; ++row) {
-      const VisibleRows all(segment, kv_head, row, scratch.path);
-      const int64_t closed = all.position() / group_ * group_;
-      const VisibleRows visible = all.range(closed - group_, closed);
-      const QueryHeads queries(segment, shape_.heads_per_kv(), kv_head, row, shape_.dim_k);
-      normalised_scores(kernels, visible, queries, prepared, scratch);
-      const float* fold = fold_for(segment, kv_head, all.position(), steps);
-      const int heads = shape_.heads_per_kv();
-      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-      std::fill(out, out + heads * shape_.dim_v, 0.0f);
-      if (closed > group_) add_units(kernels, queries, fold, unit, out);
-      visible.weighted_sum(kernels, scratch.scores, scratch.window, heads, out);
-      const float divisor = static_cast<float>(flash_divisor(scale_, closed / group_, group_));
-      for (int64_t c = 0; c < heads * int64_t{shape_.dim_v}; ++c) out[c] /= divisor;
-    }
+    const int heads = shape_.heads_per_kv();
+    const int64_t width = heads * int64_t{shape_.dim_v};
+    each_run(segment, begin, end, [&](int64_t first, int64_t last, int64_t group) {
+      const VisibleRows visible =
+          VisibleRows(segment, kv_head, first, scratch.path).range((group - 1) * group_, group * group_);
+      const RowRun run(segment, kv_head, heads, first, last, visible.begin(), scratch.path);
+      normalised_scores(kernels, visible, run, prepared, scratch);
+      std::fill_n(scratch.sums, run.queries() * shape_.dim_v, 0.0f);
+      if (group > 1) {
+        for (int i = 0; i < run.queries(); ++i) {
+          kernels.scale(run.q()[i], scratch.inverses[i], shape_.dim_k, units + i * shape_.dim_k);
+        }
+        add_units(kernels, run.queries(), fold_for(segment, kv_head, segment.position(first), steps), units,
+                  scratch.sums);
+      }
+      visible.weighted_sum(kernels, scratch.scores, scratch.window, run.queries(), scratch.sums);
+      const float inverse = 1.0f / static_cast<float>(flash_divisor(scale_, group, group_));
+      for (int64_t row = first; row < last; ++row) {
+        kernels.scale(scratch.sums + (row - first) * width, inverse, width,
+                      output_of(segment, shape_, kv_head, 0, row));
+      }
+    });
   }
 
  private:
-  // out [heads, Dv] += q^ . fold
-  void add_units(const Kernels& kernels, const QueryHeads& queries, const float* fold, float* unit, float* out) const {
-    for (int h = 0; h < shape_.heads_per_kv(); ++h) {
-      const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
-      kernels.scale(queries.q[h], inverse, shape_.dim_k, unit + h * shape_.dim_k);
-    }
-    add_fold(kernels, {.weights = unit,
+  // out [queries, Dv] += q^ . fold
+  void add_units(const Kernels& kernels, int64_t queries, const float* fold, const float* units, float* out) const {
+    add_fold(kernels, {.weights = units,
                        .features = shape_.dim_k,
-                       .queries = shape_.heads_per_kv(),
+                       .queries = queries,
                        .fold = fold,
                        .dim_v = shape_.dim_v,
                        .out = out});
   }
 
   void attend_span(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
-                   const float* fold, float* unit) const {
+                   const float* fold, float* units) const {
     const int heads = shape_.heads_per_kv();
     const auto divisor = static_cast<float>(flash_span_divisor(scale_, segment.seen_end(0), group_));
     for (int64_t row = begin; row < end; ++row) {
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::fill(out, out + heads * shape_.dim_v, 0.0f);
-      add_units(kernels, QueryHeads(segment, heads, kv_head, row, shape_.dim_k), fold, unit, out);
+      const QueryHeads queries(segment, heads, kv_head, row, shape_.dim_k);
+      for (int h = 0; h < heads; ++h) {
+        const float inverse = inverse_norm(squares_of(queries.q[h], shape_.dim_k));
+        kernels.scale(queries.q[h], inverse, shape_.dim_k, units + h * shape_.dim_k);
+      }
+      add_units(kernels, heads, fold, units, out);
       for (int64_t c = 0; c < heads * int64_t{shape_.dim_v}; ++c) out[c] /= divisor;
     }
   }
