@@ -91,11 +91,7 @@ class Rfa : public FeatureMap {
       const float* x = rows.x_row(row);
       const float inverse = 1.0f / (std::sqrt(kernels.dot(x, x, dim)) + kRfaNorm);
       float* phi = rows.phi_row(row);
-      for (int64_t p = 0; p < directions_; ++p) {
-        const double angle = double{phi[p]} * double{inverse};
-        phi[p] = kRfaScale * static_cast<float>(std::sin(angle));
-        phi[directions_ + p] = kRfaScale * static_cast<float>(std::cos(angle));
-      }
+      kernels.sin_cos(phi, inverse, kRfaScale, directions_, phi, phi + directions_);
     }
   }
   AttentionShape shape_;

@@ -126,6 +126,8 @@ struct Kernels {
   // y = exp(x - shift); returns the sum over 16 virtual lanes. n may be 0 (returns 0).
   float (*exp_sum)(const float* x, float shift, int64_t n, float* y);
   void (*exp_rows)(const ExpRows&);
+  // sine = scale * sin(x * factor), cosine likewise, to about 1e-7 of scale; angles beyond 8192 are taken as NaN.
+  void (*sin_cos)(const float* x, float factor, float scale, int64_t n, float* sine, float* cosine);
   // max over x, -inf when n is 0. NaN is ignored.
   float (*max)(const float* x, int64_t n);
   // sum of x^2 and of x*y over 16 virtual lanes

@@ -89,6 +89,22 @@ HWY_INLINE V16 bits_of_words(const void* p) {
 HWY_INLINE V16 power_of_two(const V16& n) {
   return each_lane([&](int i) { return std::bit_cast<float>((std::bit_cast<uint32_t>(n.lane[i]) + 127) << 23); });
 }
+// A sine and a cosine.
+struct SinCos {
+  V16 sine, cosine;
+};
+// Of the angle that is n quarter turns further, n as the low bits of a whole number.
+HWY_INLINE SinCos turned(const SinCos& a, const V16& n) {
+  SinCos result;
+  for (int i = 0; i < 16; ++i) {
+    const uint32_t quarter = std::bit_cast<uint32_t>(n.lane[i]);
+    const float sine = quarter & 1 ? a.cosine.lane[i] : a.sine.lane[i];
+    const float cosine = quarter & 1 ? a.sine.lane[i] : a.cosine.lane[i];
+    result.sine.lane[i] = quarter & 2 ? -sine : sine;
+    result.cosine.lane[i] = (quarter + 1) & 2 ? -cosine : cosine;
+  }
+  return result;
+}
 // where x < limit: value, else other. A NaN in x gives other.
 HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, const V16& other) {
   return each_lane([&](int i) { return x.lane[i] < limit.lane[i] ? value.lane[i] : other.lane[i]; });
@@ -178,6 +194,23 @@ HWY_INLINE V16 power_of_two(const V16& n) {
   return each_part([&](int i) HWY_ATTR {
     return hn::BitCast(F(), hn::ShiftLeft<23>(hn::Add(hn::BitCast(U(), n.part[i]), hn::Set(U(), 127))));
   });
+}
+struct SinCos {
+  V16 sine, cosine;
+};
+HWY_INLINE SinCos turned(const SinCos& a, const V16& n) {
+  SinCos result;
+  const auto one = hn::Set(U(), 1), two = hn::Set(U(), 2);
+  for (int i = 0; i < kParts; ++i) {
+    const auto quarter = hn::BitCast(U(), n.part[i]);
+    const auto odd = hn::RebindMask(F(), hn::TestBit(quarter, one));
+    const auto flip_sine = hn::BitCast(F(), hn::ShiftLeft<30>(hn::And(quarter, two)));
+    const auto flip_cosine = hn::BitCast(F(), hn::ShiftLeft<30>(hn::And(hn::Add(quarter, one), two)));
+    const Part sine = a.sine.part[i], cosine = a.cosine.part[i];
+    result.sine.part[i] = hn::Xor(hn::IfThenElse(odd, cosine, sine), flip_sine);
+    result.cosine.part[i] = hn::Xor(hn::IfThenElse(odd, sine, cosine), flip_cosine);
+  }
+  return result;
 }
 HWY_INLINE V16 select_less(const V16& x, const V16& limit, const V16& value, const V16& other) {
   return each_part(
@@ -293,6 +326,26 @@ HWY_INLINE V16 exp_lanes(const V16& x) {
 HWY_INLINE V16 exp_of_negative(const V16& x) {
   const V16 low = broadcast(kLeastExponent);
   return select_less(x, low, broadcast(0.0f), exp_in_range(max(low, x)));
+}
+
+// sin(x) and cos(x) to about 1e-7, |x| <= kMostAngle: x = n pi / 2 + r, |r| <= pi / 4, and polynomials in r (Cephes'
+// sinf and cosf).
+inline constexpr float kMostAngle = 8192.0f;
+HWY_INLINE SinCos sin_cos_lanes(const V16& x) {
+  const V16 rounder = broadcast(12582912.0f);  // as in exp_in_range()
+  const V16 shifted = fma(x, broadcast(0.636619772f), rounder);
+  const V16 n = sub(shifted, rounder);
+  V16 r = fma(n, broadcast(-1.57079637e+0f), x);
+  r = fma(n, broadcast(4.37113900e-8f), r);
+  const V16 square = mul(r, r);
+  V16 s = broadcast(-1.9515295891e-4f);
+  s = fma(s, square, broadcast(8.3321608736e-3f));
+  s = fma(s, square, broadcast(-1.6666654611e-1f));
+  V16 c = broadcast(2.443315711809948e-5f);
+  c = fma(c, square, broadcast(-1.388731625493765e-3f));
+  c = fma(c, square, broadcast(4.166664568298827e-2f));
+  c = fma(c, square, broadcast(-0.5f));
+  return turned({fma(mul(s, square), r, r), fma(c, square, broadcast(1.0f))}, shifted);
 }
 
 // sum += a * b, in place. By its instruction's name: left alone, g++ 12 picks forms that move the sums between

@@ -284,6 +284,26 @@ void exp_rows(const ExpRows& e) {
   }
 }
 
+void sin_cos(const float* x, float factor, float scale, int64_t n, float* sine, float* cosine) {
+  const V16 f = broadcast(factor), all = broadcast(scale), limit = broadcast(kMostAngle), none = broadcast(NAN);
+  const auto of = [&](const V16& a) HWY_ATTR {
+    const V16 angle = mul(a, f);
+    const V16 known = select_less(mul(angle, angle), mul(limit, limit), angle, none);
+    const SinCos result = sin_cos_lanes(known);
+    return SinCos{mul(result.sine, all), mul(result.cosine, all)};
+  };
+  int64_t i = 0;
+  for (; i + 16 <= n; i += 16) {
+    const SinCos result = of(load(x + i));
+    store(result.sine, sine + i);
+    store(result.cosine, cosine + i);
+  }
+  if (i == n) return;
+  const SinCos result = of(load_tail(x + i, n - i, 0.0f));
+  store_tail(result.sine, sine + i, n - i);
+  store_tail(result.cosine, cosine + i, n - i);
+}
+
 void scale_row(const float* x, float factor, int64_t n, float* y) {
   const V16 f = broadcast(factor);
   map_row(x, n, y, [&](const V16& a) HWY_ATTR { return mul(a, f); });
@@ -335,6 +355,7 @@ void fill_rows_table(Kernels& kernels) {
   kernels.rotate = rotate;
   kernels.exp_sum = exp_sum;
   kernels.exp_rows = exp_rows;
+  kernels.sin_cos = sin_cos;
   kernels.max = max_row;
   kernels.dot = dot;
   kernels.scale = scale_row;

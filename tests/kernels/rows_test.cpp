@@ -271,6 +271,33 @@ TEST(Rows, ExponentialsOfRowsTogether) {
   }
 }
 
+TEST(Rows, SinesAndCosines) {
+  const double scale = 3.0;
+  for (const float size : {1.0f, 30.0f, 2000.0f}) {
+    for (const bool cosine : {false, true}) {
+      const auto run = [&](const Kernels& k, Row& a, Row&, Row& y, int64_t n) {
+        std::vector<float> other(static_cast<size_t>(n));
+        float *sines = y.data(), *cosines = other.data();
+        if (cosine) std::swap(sines, cosines);
+        k.sin_cos(a.data(), 0.5f, static_cast<float>(scale), n, sines, cosines);
+      };
+      const auto exact = [&](const Row& a, const Row&, int64_t i, int64_t) {
+        const double angle = 0.5 * double{a[i]};
+        return scale * (cosine ? std::cos(angle) : std::sin(angle));
+      };
+      check(run, exact, 5e-7, size);
+    }
+  }
+  for (const Isa isa : supported_isas()) {
+    const float beyond[] = {20000.0f, -20000.0f, kNan, 0.0f};
+    float sine[4], cosine[4];
+    kernels_for(isa).sin_cos(beyond, 1.0f, 1.0f, 4, sine, cosine);
+    for (int i = 0; i < 3; ++i) EXPECT_TRUE(std::isnan(sine[i]) && std::isnan(cosine[i])) << isa_name(isa);
+    EXPECT_EQ(sine[3], 0.0f);
+    EXPECT_EQ(cosine[3], 1.0f);
+  }
+}
+
 TEST(Rows, EdgesOfMaxAndExp) {
   constexpr float kInfinity = std::numeric_limits<float>::infinity();
   for (const Isa isa : supported_isas()) {
