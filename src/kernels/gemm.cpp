@@ -192,29 +192,27 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
   constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
   constexpr uint32_t kMask = kBits == 8 ? 255 : 15;
   const auto* block = static_cast<const std::byte*>(tile.weights) + panel * tile.panel_stride;
-  const QuantizedRow row = QuantizedRow::read(tile.x, tile.inputs);
-  const auto of_row = [&](const auto* p, int r) {
-    return *reinterpret_cast<decltype(p)>(reinterpret_cast<const char*>(p) + r * tile.x_depth);
-  };
   V16 acc[1][kRows], dot[kRows];
   load_tile(tile, panel, acc);
   for (int64_t group = tile.begin / kGroup; group < (tile.begin + tile.depth) / kGroup; ++group) {
     const std::byte* weights = block + kFormat.header_bytes() + group % 2 * kFormat.group_bytes();
-    const int8_t* b = row.b + group * kGroup;
+    const InputGroup* x[kRows];
     for (int r = 0; r < kRows; ++r) {
-      dot[r] = broadcast(kMinimum ? 0.0f : static_cast<float>(of_row(row.start + group, r)));
+      x[r] = reinterpret_cast<const InputGroup*>(static_cast<const std::byte*>(tile.x) + r * tile.x_depth) + group;
+      dot[r] = broadcast(kMinimum ? 0.0f : static_cast<float>(x[r]->start));
     }
+    const int8_t* b = x[0]->b;
     for (int line = 0; line < (kBits == 8 ? 8 : 4); ++line) {
       add_bytes<kRows, 0, kMask>(dot, b + line * 4, tile.x_depth, weights + line * 64);
       if constexpr (kBits == 4) add_bytes<kRows, 4, kMask>(dot, b + (line + 4) * 4, tile.x_depth, weights + line * 64);
     }
     const V16 d = load_halves(block + group % 2 * 32);
     for (int r = 0; r < kRows; ++r) {
-      acc[0][r] = fma(mul(d, broadcast(of_row(row.scale + group, r))), dot[r], acc[0][r]);
+      acc[0][r] = fma(mul(d, broadcast(x[r]->scale)), dot[r], acc[0][r]);
     }
     if constexpr (kMinimum) {
       const V16 m = load_halves(block + 64 + group % 2 * 32);
-      for (int r = 0; r < kRows; ++r) acc[0][r] = fma(m, broadcast(of_row(row.sum + group, r)), acc[0][r]);
+      for (int r = 0; r < kRows; ++r) acc[0][r] = fma(m, broadcast(x[r]->sum), acc[0][r]);
     }
     if (group % 2 == 1) block += kFormat.superblock_bytes();
   }

@@ -24,11 +24,12 @@ ESPALIER_INT_DOT inline __m512 halves(const std::byte* p) {
 template <int kZero>
 ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t row_bytes,
                                 void* out) {
-  const int64_t padded = padded_inputs(inputs);
+  const int64_t groups = padded_inputs(inputs) / kGroup;
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t r = 0; r < rows; ++r) {
-    const QuantizedRow row(static_cast<std::byte*>(out) + r * row_bytes, padded);
-    for (int64_t g = 0; g < padded / kGroup; ++g) {
+    auto* row = reinterpret_cast<InputGroup*>(static_cast<std::byte*>(out) + r * row_bytes);
+    for (int64_t g = 0; g < groups; ++g) {
+      InputGroup& group = row[g];
       const float* values = x + r * x_stride + g * kGroup;
       const int64_t count = inputs - g * kGroup;
       const __m512 low = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count, 0)), values);
@@ -40,38 +41,44 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
       const __mmask16 lanes = scale.finite ? 0xffff : 0;
       const __m512i q_low = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(low, factor));
       const __m512i q_high = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(high, factor));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(row.b + g * kGroup), _mm512_cvtepi32_epi8(q_low));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(row.b + g * kGroup + 16), _mm512_cvtepi32_epi8(q_high));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(group.b), _mm512_cvtepi32_epi8(q_low));
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(group.b + 16), _mm512_cvtepi32_epi8(q_high));
       const int32_t total = _mm512_reduce_add_epi32(_mm512_add_epi32(q_low, q_high));
-      row.scale[g] = scale.scale;
-      row.sum[g] = scale.scale * static_cast<float>(total);
-      row.start[g] = -kZero * total;
+      group.scale = scale.scale;
+      group.sum = scale.scale * static_cast<float>(total);
+      group.start = -kZero * total;
     }
   }
 }
 
-// What the rows of a tile bring to one group.
+// The group of each row of a tile that its weights meet. Three rows share a pointer, and where they stand goes on by
+// three numbers for all: more would not stay in registers.
+template <int kRows>
 struct TileRows {
-  const char* b;  // of row 0, at the group
-  const float *scale, *sum;
-  const int32_t* start;
-  int64_t stride;  // bytes from a row to the next
-
-  template <class T>
-  const T* of(const T* p, int r) const {
-    return reinterpret_cast<const T*>(reinterpret_cast<const char*>(p) + r * stride);
+  TileRows(const GemmTile& tile) {
+    for (int i = 0; i < (kRows + 2) / 3; ++i) third[i] = static_cast<const char*>(tile.x) + 3 * i * tile.x_depth;
+    for (int i = 0; i < 3; ++i) at[i] = tile.begin / kGroup * kBytes + i * tile.x_depth;
   }
+  const InputGroup& operator[](int r) const { return *reinterpret_cast<const InputGroup*>(third[r / 3] + at[r % 3]); }
+  void advance() {
+#pragma GCC unroll 4
+    for (int64_t& place : at) {
+      place += kBytes;
+      asm("" : "+r"(place));  // or g++ would move all pointers instead
+    }
+  }
+  static constexpr auto kBytes = static_cast<int64_t>(sizeof(InputGroup));
+  const char* third[(kRows + 2) / 3];
+  int64_t at[3];
 };
 
 // One group: sum += d s (q - zero).b (+ m s sum b). `ahead` is what is asked for beside its lines.
 template <int kRows, int kBits, bool kMinimum, int kInto>
 ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kRows], const std::byte* header, const std::byte* weights,
-                                       const TileRows& x, int64_t group, const char* ahead, int64_t ahead_step) {
+                                       const TileRows<kRows>& x, int64_t group, const char* ahead, int64_t ahead_step) {
   __m512i dot[kRows];
 #pragma GCC unroll 16
-  for (int r = 0; r < kRows; ++r) {
-    dot[r] = kMinimum ? _mm512_setzero_si512() : _mm512_set1_epi32(*x.of(x.start, r));
-  }
+  for (int r = 0; r < kRows; ++r) dot[r] = kMinimum ? _mm512_setzero_si512() : _mm512_set1_epi32(x[r].start);
   constexpr int kLines = kBits == 8 ? 8 : 4;
 #pragma GCC unroll 8
   for (int line = 0; line < kLines; ++line) {
@@ -84,7 +91,7 @@ ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kRows], const std::byte* he
                             : _mm512_and_si512(half == 0 ? packed : _mm512_srli_epi16(packed, 4), _mm512_set1_epi8(15));
 #pragma GCC unroll 16
       for (int r = 0; r < kRows; ++r) {
-        const int* four = reinterpret_cast<const int*>(x.of(x.b, r) + (line + half * kLines) * 4);
+        const int* four = reinterpret_cast<const int*>(x[r].b + (line + half * kLines) * 4);
         asm("vpdpbusd %2%{1to16%}, %1, %0" : "+v"(dot[r]) : "v"(q), "m"(*four));  // g++ 12 would load it by itself
       }
     }
@@ -92,13 +99,12 @@ ESPALIER_INT_DOT inline void add_group(__m512 (&sum)[kRows], const std::byte* he
   const __m512 d = halves(header + group % 2 * 32);
 #pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
-    const __m512 factor = _mm512_mul_ps(d, _mm512_set1_ps(*x.of(x.scale, r)));
-    sum[r] = _mm512_fmadd_ps(factor, _mm512_cvtepi32_ps(dot[r]), sum[r]);
+    sum[r] = _mm512_fmadd_ps(_mm512_mul_ps(d, _mm512_set1_ps(x[r].scale)), _mm512_cvtepi32_ps(dot[r]), sum[r]);
   }
   if constexpr (kMinimum) {
     const __m512 m = halves(header + 64 + group % 2 * 32);
 #pragma GCC unroll 16
-    for (int r = 0; r < kRows; ++r) sum[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(*x.of(x.sum, r)), sum[r]);
+    for (int r = 0; r < kRows; ++r) sum[r] = _mm512_fmadd_ps(m, _mm512_set1_ps(x[r].sum), sum[r]);
   }
 }
 
@@ -114,10 +120,7 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
   for (int r = 0; r < kRows; ++r) {
     sum[r] = tile.continues ? _mm512_maskz_loadu_ps(mask, tile.y + r * tile.y_stride + output) : _mm512_setzero_ps();
   }
-  const QuantizedRow row = QuantizedRow::read(tile.x, tile.inputs);
-  const int64_t first = tile.begin / kGroup;
-  TileRows x{reinterpret_cast<const char*>(row.b) + tile.begin, row.scale + first, row.sum + first, row.start + first,
-             tile.x_depth};
+  TileRows<kRows> x(tile);
   // As many lines of what comes next are asked for as this part has.
   const int64_t step = tile.prefetch_step;
   const char* ahead = tile.prefetch + panel * (tile.panel_stride / 64 * step);
@@ -132,7 +135,7 @@ ESPALIER_INT_DOT void int_tile(const GemmTile& tile, int64_t panel) {
       add_group<kRows, kBits, kMinimum, kInto>(sum, block, weights + group * kFormat.group_bytes(), x, group, ahead,
                                                step);
       ahead += kFormat.group_bytes() / 64 * step;
-      x.b += kGroup, ++x.scale, ++x.sum, ++x.start;
+      x.advance();
     }
     block += kBlockBytes;
   }

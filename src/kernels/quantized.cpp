@@ -150,29 +150,30 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
 
 int64_t quantized_row_bytes(int64_t inputs) {
   constexpr int64_t kLine = 64;
-  const int64_t padded = padded_inputs(inputs), bytes = padded + padded / kGroup * 12;
+  const int64_t bytes = padded_inputs(inputs) / kGroup * static_cast<int64_t>(sizeof(InputGroup));
   return ((bytes + kLine - 1) / kLine | 1) * kLine;
 }
 
 ESPALIER_CLONES
 void quantize_rows(const QuantizedFormat& format, const float* x, int64_t x_stride, int64_t rows, int64_t inputs,
                    int64_t row_bytes, void* out) {
-  const int64_t padded = padded_inputs(inputs);
+  const int64_t groups = padded_inputs(inputs) / kGroup;
   for (int64_t r = 0; r < rows; ++r) {
-    const QuantizedRow row(static_cast<std::byte*>(out) + r * row_bytes, padded);
-    for (int64_t g = 0; g < padded / kGroup; ++g) {
+    auto* row = reinterpret_cast<InputGroup*>(static_cast<std::byte*>(out) + r * row_bytes);
+    for (int64_t g = 0; g < groups; ++g) {
+      InputGroup& group = row[g];
       float values[kGroup] = {};
       std::copy_n(x + r * x_stride + g * kGroup, std::clamp<int64_t>(inputs - g * kGroup, 0, kGroup), values);
       const InputScale scale(greatest_bits(values));
       int32_t total = 0;
       for (int64_t k = 0; k < kGroup; ++k) {
         const int32_t q = scale.finite ? nearest(values[k] * scale.inverse) : 0;
-        row.b[g * kGroup + k] = static_cast<int8_t>(q);
+        group.b[k] = static_cast<int8_t>(q);
         total += q;
       }
-      row.scale[g] = scale.scale;
-      row.sum[g] = scale.scale * static_cast<float>(total);
-      row.start[g] = -format.zero * total;
+      group.scale = scale.scale;
+      group.sum = scale.scale * static_cast<float>(total);
+      group.start = -format.zero * total;
     }
   }
 }

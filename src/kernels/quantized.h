@@ -60,20 +60,12 @@ inline constexpr int shift_of_weight(const QuantizedFormat& format, int64_t k) {
   return format.bits == 8 ? 0 : static_cast<int>(k / 16 * 4);
 }
 
-// A packed row: b [inputs] as signed bytes, then for each group s, s sum(b), and what the integer sum starts from,
-// -zero sum(b).
-struct QuantizedRow {
-  int8_t* b;
-  float *scale, *sum;
-  int32_t* start;
-
-  QuantizedRow(void* row, int64_t padded)
-      : b(static_cast<int8_t*>(row)),
-        scale(reinterpret_cast<float*>(b + padded)),
-        sum(scale + padded / kGroup),
-        start(reinterpret_cast<int32_t*>(sum + padded / kGroup)) {}
-  // To be read.
-  static QuantizedRow read(const void* row, int64_t padded) { return {const_cast<void*>(row), padded}; }
+// A group of a packed row, which is one after the other of them: all that a product needs of it stands together, so
+// that one address serves.
+struct InputGroup {
+  int8_t b[kGroup];
+  float scale, sum;  // s, s sum(b)
+  int32_t start;     // what the integer sum starts from, -zero sum(b)
 };
 // Bits of a size from which on it is an infinity or NaN.
 inline constexpr int32_t kInfinity = 0x7f800000;
