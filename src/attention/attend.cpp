@@ -79,8 +79,26 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
       mechanism.make_gates(kernels, segments[s], begin, std::min(segments[s].rows, begin + kPanel));
     });
   }
+  // One row, and too few heads for the threads to have equal shares: tiles of the past are shared out, too.
+  const int64_t tiles = segments.size() == 1 && most_rows == 1 && pool.size() > 1 && heads_kv < 2 * pool.size()
+                            ? mechanism.past_tiles(segments[0])
+                            : 0;
+  if (tiles > 1) {
+    const SegmentRows& segment = segments[0];
+    const int64_t floats = mechanism.tile_floats();
+    float* found = scratch.floats(heads_kv * tiles * floats);  // [Hk][tiles][floats]
+    for (int head = 0; head < heads_kv; ++head) mechanism.prepare(kernels, segment, head, 0, 1, prepared_of(0, head));
+    pool.run(heads_kv * tiles, [&](int64_t task, int worker) {
+      const int head = static_cast<int>(task / tiles);
+      mechanism.attend_tile(kernels, segment, head, task % tiles, prepared_of(0, head),
+                            worker_scratch + worker * scratch_floats, found + task * floats);
+    });
+    for (int head = 0; head < heads_kv; ++head) {
+      mechanism.merge_tiles(kernels, segment, head, tiles, found + head * tiles * floats);
+    }
+  }
   std::vector<Job> jobs;
-  for (int64_t slice = 0; slice < most_rows; slice += kSlice) {
+  for (int64_t slice = 0; tiles <= 1 && slice < most_rows; slice += kSlice) {
     jobs.clear();
     int64_t tasks = 0;
     for (size_t s = 0; s < segments.size(); ++s) {

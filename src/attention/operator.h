@@ -171,6 +171,24 @@ class Mechanism {
   virtual void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                       const float* prepared, float* scratch) const = 0;
 
+  // One row over a long past, where there are too few KV heads for all threads: tasks take a tile of the past each and
+  // leave `found` [tile_floats()], of which merge_tiles() makes the row's result: the bits of attend(). 0 tiles: not
+  // this mechanism.
+  virtual int64_t past_tiles(const SegmentRows& segment) const {
+    (void)segment;
+    return 0;
+  }
+  virtual int64_t tile_floats() const { return 0; }
+  virtual void attend_tile(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tile,
+                           const float* prepared, float* scratch, float* found) const {
+    (void)kernels, (void)segment, (void)kv_head, (void)tile, (void)prepared, (void)scratch, (void)found;
+  }
+  // found [tiles][tile_floats()]; changes it.
+  virtual void merge_tiles(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tiles,
+                           float* found) const {
+    (void)kernels, (void)segment, (void)kv_head, (void)tiles, (void)found;
+  }
+
   // A norm over all heads of a row, out [H * Dv], once the row is complete: the layer's part of a mechanism.
   virtual bool finishes() const { return false; }
   virtual void finish(const Kernels& kernels, float* out) const { (void)kernels, (void)out; }

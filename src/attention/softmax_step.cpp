@@ -25,7 +25,7 @@ class Softmax : public Mechanism {
     make_fresh_panels(segment, kv_head, begin, end, prepared);
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + kMostQueries * (kTile + kPanel + 2 * int64_t{shape_.dim_v} + 2);
+    return segment.rows + kMostQueries * (kTile + kPanel + 2 * int64_t{shape_.dim_v} + 4);
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
@@ -35,19 +35,53 @@ class Softmax : public Mechanism {
     }
   }
 
+  int64_t past_tiles(const SegmentRows& segment) const override { return (segment.seen_end(0) + kTile - 1) / kTile; }
+  int64_t tile_floats() const override { return int64_t{shape_.heads_per_kv()} * (shape_.dim_v + 2); }
+  void attend_tile(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tile, const float* prepared,
+                   float* scratch, float* found) const override {
+    const int heads = shape_.heads_per_kv();
+    const VisibleRows all(segment, kv_head, 0, reinterpret_cast<int32_t*>(scratch));
+    const QueryHeads row(segment, heads, kv_head, 0, shape_.dim_k);
+    float* scores = scratch + segment.rows;
+    tile_sums(kernels, all.range(tile * kTile, (tile + 1) * kTile), row.q, heads, 0, 0, {segment, kv_head, heads, 0},
+              prepared, scores, scores + kMostQueries * kTile, found_sums(found));
+  }
+  void merge_tiles(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tiles,
+                   float* found) const override {
+    const TileSums running = found_sums(found);
+    for (int64_t tile = 1; tile < tiles; ++tile) {
+      merge(kernels, found_sums(found + tile * tile_floats()), shape_.heads_per_kv(), running);
+    }
+    divide_rows(kernels, running.out, running.sum, shape_.heads_per_kv(), shape_.dim_v,
+                output_of(segment, shape_, kv_head, 0, 0));
+  }
+
  private:
   // Queries that go over a tile of the past together.
   static constexpr int kQueriesTogether = 12, kMostQueries = std::max(kQueriesTogether, kMaxHeadsPerKv);
 
-  // Sums of some queries over the tiles so far. Tiles begin at multiples of kTile whoever looks, so the sums are the
-  // same for a query alone.
-  struct Running {
+  // Sums of some queries over a tile, or over the tiles so far. Tiles begin at multiples of kTile whoever looks, so the
+  // sums are the same for a query alone.
+  struct TileSums {
+    float* out;            // [queries][Dv]
+    float *maximum, *sum;  // [queries]
+  };
+  TileSums found_sums(float* found) const {
+    const int heads = shape_.heads_per_kv();
+    return {found + 2 * heads, found, found + heads};
+  }
+
+  // Those over the tiles so far, and memory for one more.
+  struct Running : TileSums {
     float *scores, *temporary;  // [queries][kTile], [queries][16]
-    float *out, *partial;       // [queries][Dv]
-    float *maximum, *sum;       // [queries]
+    TileSums tile;
 
     Running from(int query, int64_t dim_v) const {
-      return {scores, temporary, out + query * dim_v, partial, maximum + query, sum + query};
+      Running part = *this;
+      part.out += query * dim_v;
+      part.maximum += query;
+      part.sum += query;
+      return part;
     }
   };
 
@@ -72,9 +106,11 @@ class Softmax : public Mechanism {
     all.scores = scratch + segment.rows;
     all.temporary = all.scores + queries * kTile;
     all.out = all.temporary + queries * kPanel;
-    all.partial = all.out + queries * dim_v;
-    all.maximum = all.partial + queries * dim_v;
+    all.tile.out = all.out + queries * dim_v;
+    all.maximum = all.tile.out + queries * dim_v;
     all.sum = all.maximum + queries;
+    all.tile.maximum = all.sum + queries;
+    all.tile.sum = all.tile.maximum + queries;
 
     const float* q[kMostQueries];
     const Bias bias{segment, kv_head, heads, begin};
@@ -115,59 +151,60 @@ class Softmax : public Mechanism {
   // before it, and so on.
   void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
                 int stagger, const Bias& bias, const float* prepared, const Running& running) const {
-    const float factor = softmax_scale(shape_);
-    const int64_t dim_v = shape_.dim_v;
     const bool first = rows.begin() == 0;
-    float maximum[kMostQueries], sum[kMostQueries];
-    rows.scores(kernels, q, queries, prepared, running.temporary, running.scores, kTile);
+    tile_sums(kernels, rows, q, queries, first_query, stagger, bias, prepared, running.scores, running.temporary,
+              first ? running : running.tile);
+    if (!first) merge(kernels, running.tile, queries, running);
+  }
+
+  void tile_sums(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
+                 int stagger, const Bias& bias, const float* prepared, float* scores, float* temporary,
+                 const TileSums& sums) const {
+    const float factor = softmax_scale(shape_);
+    rows.scores(kernels, q, queries, prepared, temporary, scores, kTile);
     const int64_t fewest = stagger > 0 ? rows.count() - (queries - 1) / stagger : rows.count();
-    ExpRows weights{.x = running.scores,
+    ExpRows weights{.x = scores,
                     .stride = kTile,
                     .rows = queries,
                     .count = fewest,
                     .stagger = stagger,
                     .factor = factor,
-                    .maxima = maximum,
-                    .sums = sum};
+                    .maxima = sums.maximum,
+                    .sums = sums.sum};
     if (bias.segment.bias.values) {
       for (int i = 0; i < queries; ++i) {
-        float* own = running.scores + i * kTile;
+        float* own = scores + i * kTile;
         kernels.scale(own, factor, weights.count_of(i), own);
         bias.add(first_query + i, rows.begin(), weights.count_of(i), own);
       }
       weights.factor = 1.0f;
     }
     kernels.exp_rows(weights);
-    float* sums = first ? running.out : running.partial;
-    std::fill(sums, sums + queries * dim_v, 0.0f);
+    std::fill_n(sums.out, queries * shape_.dim_v, 0.0f);
     if (stagger > 0) {
       const int64_t newest = rows.begin() + fewest - 1;  // that the first query sees
-      rows.range(rows.begin(), newest).weighted_sum(kernels, running.scores, kTile, queries, sums);
-      rows.range(newest, newest + 1).weighted_sum(kernels, running.scores + fewest - 1, kTile, queries, sums, stagger);
+      rows.range(rows.begin(), newest).weighted_sum(kernels, scores, kTile, queries, sums.out);
+      rows.range(newest, newest + 1).weighted_sum(kernels, scores + fewest - 1, kTile, queries, sums.out, stagger);
     } else {
-      rows.weighted_sum(kernels, running.scores, kTile, queries, sums);
+      rows.weighted_sum(kernels, scores, kTile, queries, sums.out);
     }
-    if (!first) return merge(kernels, maximum, sum, queries, running);
-    std::copy_n(maximum, queries, running.maximum);
-    std::copy_n(sum, queries, running.sum);
   }
 
-  // Takes one tile's partial, with these maxima and sums, into the running one.
-  void merge(const Kernels& kernels, const float* tile_maximum, const float* tile_sum, int queries,
-             const Running& running) const {
+  // Takes one tile's sums into the running ones.
+  void merge(const Kernels& kernels, const TileSums& tile, int queries, const TileSums& running) const {
     float factors[2][kMostQueries];  // of the running sums, of the tile's
     for (int i = 0; i < queries; ++i) {
-      const float merged = std::max(running.maximum[i], tile_maximum[i]);
+      const float merged = std::max(running.maximum[i], tile.maximum[i]);
       factors[0][i] = running.maximum[i] - merged;
-      factors[1][i] = tile_maximum[i] - merged;
+      factors[1][i] = tile.maximum[i] - merged;
       running.maximum[i] = merged;
     }
     for (float* all : factors) kernels.exp_sum(all, 0.0f, queries, all);
     for (int i = 0; i < queries; ++i) {
       float* out = running.out + i * shape_.dim_v;
       kernels.scale(out, factors[0][i], shape_.dim_v, out);
-      kernels.add_scaled(running.partial + i * shape_.dim_v, factors[1][i], shape_.dim_v, out);
-      running.sum[i] = std::fma(tile_sum[i], factors[1][i], running.sum[i] * factors[0][i]);
+      kernels.add_scaled(tile.out + i * shape_.dim_v, factors[1][i], shape_.dim_v, out);
+      running.sum[i] = std::fma(tile.sum[i], factors[1][i], running.sum[i] * factors[0][i]);
     }
   }
 

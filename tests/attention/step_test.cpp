@@ -219,6 +219,25 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
   }
 }
 
+// However the work of one row is shared out, tiles of a long past included.
+TEST_P(Steps, ARowIsTheSameOnAnyNumberOfThreads) {
+  Random random(14);
+  const Kernels& kernels = best_kernels();
+  const auto mechanism = make_mechanism(spec(), shape());
+  mechanism->load(testing::random_parameters(*mechanism, random));
+  plain::Sequence rows, next;
+  append_random(rows, shape(), 600, random);
+  append_random(next, shape(), 1, random);
+  for (const int64_t length : {0, 1, 255, 256, 257, 600}) {
+    const LayerState state = committed(kernels, *mechanism, rows, length);
+    const auto alone = testing::step(kernels, *mechanism, shape(), state, next, {-1}, {}, 1);
+    for (const int threads : {2, 3, 8}) {
+      EXPECT_EQ(testing::step(kernels, *mechanism, shape(), state, next, {-1}, {.gap = 3, .offset = 1}, threads), alone)
+          << threads << " threads, P=" << length;
+    }
+  }
+}
+
 // A bounded state has one size for life, and a saved one goes on with the same bits.
 TEST_P(Steps, StateKeepsItsSizeAndSurvivesSaving) {
   Random random(13);
