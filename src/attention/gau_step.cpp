@@ -62,7 +62,7 @@ class Gau : public Mechanism {
   int64_t scratch_floats(const SegmentRows& segment) const override {
     const int64_t heads = shape_.heads_per_kv();
     return segment.rows + most_queries(shape_) * (far_ + int64_t{shape_.dim_v}) +
-           heads * (options_.group + kPanel + shape_.dim_v);
+           most_queries(shape_) * (options_.group + kPanel) + heads * shape_.dim_v;
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* memory) const override {
@@ -74,8 +74,8 @@ class Gau : public Mechanism {
     scratch.queries = memory + segment.rows;
     scratch.sums = scratch.queries + most_queries(shape_) * far_;
     scratch.scores = scratch.sums + most_queries(shape_) * shape_.dim_v;
-    scratch.temporary = scratch.scores + heads * options_.group;
-    scratch.filtered = scratch.temporary + heads * int64_t{kPanel};
+    scratch.temporary = scratch.scores + most_queries(shape_) * options_.group;
+    scratch.filtered = scratch.temporary + most_queries(shape_) * kPanel;
     const auto rows = [&](int64_t first, int64_t last, const float* fold) {
       std::fill(scratch.sums, scratch.sums + (last - first) * heads * shape_.dim_v, 0.0f);
       if (options_.global) {
@@ -91,6 +91,12 @@ class Gau : public Mechanism {
                            .fold = fold,
                            .dim_v = shape_.dim_v,
                            .out = scratch.sums});
+        // A chain's rows see the same group before theirs; a tree's go each along its path.
+        const int64_t step = segment.span ? 0 : segment.chain ? last - first : 1;
+        for (int64_t row = first; step > 0 && row < last; row += step) {
+          add_group_before(kernels, segment, kv_head, row, row + step, prepared,
+                           scratch.sums + (row - first) * heads * shape_.dim_v, scratch);
+        }
       }
       for (int64_t row = first; row < last; ++row) {
         finish_row(kernels, segment, kv_head, row, prepared, scratch.sums + (row - first) * heads * shape_.dim_v,
@@ -112,12 +118,24 @@ class Gau : public Mechanism {
     int32_t* path;     // [R]
     float* queries;    // [queries][far] b
     float* sums;       // [queries][Dv]
-    float* scores;     // [heads][G]
-    float* temporary;  // [heads][16]
+    float* scores;     // [queries][G]
+    float* temporary;  // [queries][16]
     float* filtered;   // [heads][Dv]
   };
 
-  // All but the fold: `sums` [heads, Dv] holds b . fold.
+  // sums [queries, Dv] += the rows of the group before that of rows [begin, end), by the global part's products.
+  void add_group_before(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                        const float* panels, float* sums, const Scratch& scratch) const {
+    const int heads = shape_.heads_per_kv();
+    const VisibleRows all(segment, kv_head, begin, scratch.path);
+    const int64_t closed = all.position() / options_.group * options_.group;
+    const VisibleRows before = all.range(closed - options_.group, closed);
+    const RowRun run(segment, kv_head, heads, begin, end, before.begin(), scratch.path);
+    scores(kernels, before, run.q(), run.queries(), {near_, far_}, panels, scratch);
+    before.weighted_sum(kernels, scratch.scores, options_.group, run.queries(), sums);
+  }
+
+  // The rest: `sums` [heads, Dv] holds b . fold and the group before.
   void finish_row(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t row, const float* panels,
                   float* sums, const Scratch& scratch) const {
     const int heads = shape_.heads_per_kv();
@@ -127,17 +145,12 @@ class Gau : public Mechanism {
     const QueryHeads queries(segment, heads, kv_head, row, shape_.dim_k);
     const auto add = [&](const VisibleRows& rows) { rows.weighted_sum(kernels, scratch.scores, group, heads, sums); };
     if (options_.global) {
-      if (!segment.span) {
-        const VisibleRows before = all.range(closed - group, closed);
-        scores(kernels, before, queries, {near_, far_}, panels, scratch);
-        add(before);
-      }
       const int64_t divisor = segment.span ? segment.seen_end(row) : group;
       kernels.scale(sums, 1.0f / static_cast<float>(divisor), heads * dim_v, sums);
     }
     if (options_.local) {
       const VisibleRows own = all.range(closed, closed + group);
-      scores(kernels, own, queries, {0, near_}, panels, scratch);
+      scores(kernels, own, queries.q, heads, {0, near_}, panels, scratch);
       for (int h = 0; h < heads; ++h) {
         float* weights = scratch.scores + h * group;
         kernels.scale(weights, 1.0f / static_cast<float>(group), own.count(), weights);
@@ -164,12 +177,12 @@ class Gau : public Mechanism {
     int64_t first, count;
   };
 
-  // Products of queries and keys over some dimensions, [heads][G].
-  void scores(const Kernels& kernels, const VisibleRows& rows, const QueryHeads& queries, Dimensions dimensions,
-              const float* fresh_panels, const Scratch& scratch) const {
+  // Products of queries and keys over some dimensions, [queries][G].
+  void scores(const Kernels& kernels, const VisibleRows& rows, const float* const* queries, int count,
+              Dimensions dimensions, const float* fresh_panels, const Scratch& scratch) const {
     const float* q[kMaxHeadsPerKv];
-    for (int h = 0; h < shape_.heads_per_kv(); ++h) q[h] = queries.q[h] + dimensions.first;
-    rows.scores(kernels, q, shape_.heads_per_kv(),
+    for (int i = 0; i < count; ++i) q[i] = queries[i] + dimensions.first;
+    rows.scores(kernels, q, count,
                 {.fresh = fresh_panels, .dim = dimensions.count, .first = dimensions.first, .panel_dim = shape_.dim_k},
                 scratch.temporary, scratch.scores, options_.group);
   }
