@@ -34,6 +34,32 @@ struct Job {
   int64_t rows_per_task;
 };
 
+struct PastTiles {
+  int64_t tiles;
+  float* prepared;  // [Hk][prepared_floats]
+  int64_t prepared_floats;
+  float* worker_scratch;  // [workers][scratch_floats]
+  int64_t scratch_floats;
+};
+
+// A row alone, with too few KV heads for the threads to have equal shares: tiles of the past are shared out, too.
+void attend_past_tiles(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
+                       const SegmentRows& row, const PastTiles& past) {
+  const int heads_kv = mechanism.layout().heads_kv;
+  const int64_t floats = mechanism.tile_floats();
+  float* found = scratch.floats(heads_kv * past.tiles * floats);  // [Hk][tiles][floats]
+  const auto prepared_of = [&](int64_t head) { return past.prepared + head * past.prepared_floats; };
+  for (int head = 0; head < heads_kv; ++head) mechanism.prepare(kernels, row, head, 0, 1, prepared_of(head));
+  pool.run(heads_kv * past.tiles, [&](int64_t task, int worker) {
+    const int64_t head = task / past.tiles;
+    mechanism.attend_tile(kernels, row, static_cast<int>(head), task % past.tiles, prepared_of(head),
+                          past.worker_scratch + worker * past.scratch_floats, found + task * floats);
+  });
+  for (int head = 0; head < heads_kv; ++head) {
+    mechanism.merge_tiles(kernels, row, head, past.tiles, found + head * past.tiles * floats);
+  }
+}
+
 }  // namespace
 
 double row_multiply_adds(const StateLayout& layout, const AttentionShape& shape, int64_t position) {
@@ -79,26 +105,16 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
       mechanism.make_gates(kernels, segments[s], begin, std::min(segments[s].rows, begin + kPanel));
     });
   }
-  // One row, and too few heads for the threads to have equal shares: tiles of the past are shared out, too.
-  const int64_t tiles = segments.size() == 1 && most_rows == 1 && pool.size() > 1 && heads_kv < 2 * pool.size()
-                            ? mechanism.past_tiles(segments[0])
-                            : 0;
-  if (tiles > 1) {
-    const SegmentRows& segment = segments[0];
-    const int64_t floats = mechanism.tile_floats();
-    float* found = scratch.floats(heads_kv * tiles * floats);  // [Hk][tiles][floats]
-    for (int head = 0; head < heads_kv; ++head) mechanism.prepare(kernels, segment, head, 0, 1, prepared_of(0, head));
-    pool.run(heads_kv * tiles, [&](int64_t task, int worker) {
-      const int head = static_cast<int>(task / tiles);
-      mechanism.attend_tile(kernels, segment, head, task % tiles, prepared_of(0, head),
-                            worker_scratch + worker * scratch_floats, found + task * floats);
-    });
-    for (int head = 0; head < heads_kv; ++head) {
-      mechanism.merge_tiles(kernels, segment, head, tiles, found + head * tiles * floats);
-    }
+  const int64_t past_tiles = segments.size() == 1 && most_rows == 1 && pool.size() > 1 && heads_kv < 2 * pool.size()
+                                 ? mechanism.past_tiles(segments[0])
+                                 : 0;
+  const bool by_tiles = past_tiles > 1;
+  if (by_tiles) {
+    attend_past_tiles(kernels, pool, scratch, mechanism, segments[0],
+                      {past_tiles, prepared[0].memory, prepared[0].floats, worker_scratch, scratch_floats});
   }
   std::vector<Job> jobs;
-  for (int64_t slice = 0; tiles <= 1 && slice < most_rows; slice += kSlice) {
+  for (int64_t slice = 0; !by_tiles && slice < most_rows; slice += kSlice) {
     jobs.clear();
     int64_t tasks = 0;
     for (size_t s = 0; s < segments.size(); ++s) {

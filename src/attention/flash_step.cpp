@@ -228,7 +228,7 @@ class FlashGlobal : public FlashPart {
         kernels.scale(queries.q[h], inverse, shape_.dim_k, units + h * shape_.dim_k);
       }
       add_units(kernels, heads, fold, units, out);
-      for (int64_t c = 0; c < heads * int64_t{shape_.dim_v}; ++c) out[c] /= divisor;
+      kernels.scale(out, 1.0f / divisor, heads * int64_t{shape_.dim_v}, out);
     }
   }
 

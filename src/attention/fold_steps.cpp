@@ -4,6 +4,7 @@
 #include <vector>
 
 #include "attention/visible_rows.h"
+#include "core/error.h"
 
 namespace espalier {
 namespace {
@@ -125,6 +126,7 @@ void add_outer_products(const Kernels& kernels, const float* phi, int64_t featur
 
 void fold_panels(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v, const float* before,
                  float* fold) {
+  ESPALIER_CHECK(rows.count > 0);
   float* z = fold + features * dim_v;
   if (before != fold) std::copy_n(before + features * dim_v, features, z);
   for (int64_t row = 0, next; row < rows.count; row = next) {

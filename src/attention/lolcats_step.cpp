@@ -149,7 +149,8 @@ class Lolcats : public Mechanism {
     }
   }
 
-  // Rows of one block. Each sum, numerator and denominator, runs over older rows, then sinks, then the window.
+  // Rows of one block. The numerator runs over older rows, then sinks, then the window; the denominator is the sum over
+  // sinks and window, then the older rows'.
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                    const float* fold, const float* prepared, const Scratch& scratch) const {
     const int heads = shape_.heads_per_kv();

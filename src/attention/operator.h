@@ -1,7 +1,7 @@
 // The contract of an attention mechanism, step half.
 //
 // A step hands a mechanism one segment at a time: a state and a tree of new rows. The work is cut into tasks
-// (KV head x rows) by attention/attend.h; a mechanism computes one task and owns no memory.
+// (KV head x rows, or x a tile of the past) by attention/attend.h; a mechanism computes one task and owns no memory.
 #pragma once
 
 #include <algorithm>

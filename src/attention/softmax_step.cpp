@@ -29,7 +29,7 @@ class Softmax : public Mechanism {
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
-    const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    const int64_t together = std::max(1, kTileQueries / shape_.heads_per_kv());
     for (int64_t row = begin; row < end; row += together) {
       attend_rows(kernels, segment, kv_head, row, std::min(end, row + together), prepared, scratch);
     }
@@ -42,9 +42,8 @@ class Softmax : public Mechanism {
     const int heads = shape_.heads_per_kv();
     const VisibleRows all(segment, kv_head, 0, reinterpret_cast<int32_t*>(scratch));
     const QueryHeads row(segment, heads, kv_head, 0, shape_.dim_k);
-    float* scores = scratch + segment.rows;
-    tile_sums(kernels, all.range(tile * kTile, (tile + 1) * kTile), row.q, heads, 0, 0, {segment, kv_head, heads, 0},
-              prepared, scores, scores + kMostQueries * kTile, found_sums(found));
+    tile_sums(kernels, all.range(tile * kTile, (tile + 1) * kTile), {row.q, heads}, {segment, kv_head, heads, 0},
+              prepared, scratch + segment.rows, found_sums(found));
   }
   void merge_tiles(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tiles,
                    float* found) const override {
@@ -58,7 +57,7 @@ class Softmax : public Mechanism {
 
  private:
   // Queries that go over a tile of the past together.
-  static constexpr int kQueriesTogether = 12, kMostQueries = std::max(kQueriesTogether, kMaxHeadsPerKv);
+  static constexpr int kTileQueries = 12, kMostQueries = std::max(kTileQueries, kMaxHeadsPerKv);
 
   // Sums of some queries over a tile, or over the tiles so far. Tiles begin at multiples of kTile whoever looks, so the
   // sums are the same for a query alone.
@@ -73,7 +72,7 @@ class Softmax : public Mechanism {
 
   // Those over the tiles so far, and memory for one more.
   struct Running : TileSums {
-    float *scores, *temporary;  // [queries][kTile], [queries][16]
+    float* scores;  // [queries][kTile], then [queries][16]
     TileSums tile;
 
     Running from(int query, int64_t dim_v) const {
@@ -83,6 +82,13 @@ class Softmax : public Mechanism {
       part.sum += query;
       return part;
     }
+  };
+
+  // Queries that go over the same rows; first, … to a Bias. With `stagger`, so many of them end at the last row, as
+  // many one row before it, and so on.
+  struct Queries {
+    const float* const* q;
+    int count, first = 0, stagger = 0;
   };
 
   // What rows from `begin` on add to their scores.
@@ -104,8 +110,7 @@ class Softmax : public Mechanism {
     int32_t* path = reinterpret_cast<int32_t*>(scratch);
     Running all{};
     all.scores = scratch + segment.rows;
-    all.temporary = all.scores + queries * kTile;
-    all.out = all.temporary + queries * kPanel;
+    all.out = all.scores + queries * (kTile + kPanel);
     all.tile.out = all.out + queries * dim_v;
     all.maximum = all.tile.out + queries * dim_v;
     all.sum = all.maximum + queries;
@@ -124,13 +129,13 @@ class Softmax : public Mechanism {
     {
       const VisibleRows first(segment, kv_head, begin, path);
       for (; tile + kTile <= shared || (segment.span && tile < shared); tile += kTile) {
-        add_tile(kernels, first.range(tile, tile + kTile), q, queries, 0, 0, bias, prepared, all);
+        add_tile(kernels, first.range(tile, tile + kTile), {q, queries}, bias, prepared, all);
       }
     }
     // The last tile of a chain's rows, each with one position more than the row before it.
     if (segment.chain && tile < shared && segment.seen_end(end - 1) <= tile + kTile) {
       const VisibleRows last(segment, kv_head, end - 1, path);
-      add_tile(kernels, last.range(tile, tile + kTile), q, queries, 0, heads, bias, prepared, all);
+      add_tile(kernels, last.range(tile, tile + kTile), {q, queries, 0, heads}, bias, prepared, all);
       tile += kTile;
     }
     const int64_t own_tiles = tile;
@@ -139,7 +144,7 @@ class Softmax : public Mechanism {
       const Running own = all.from(first_query, dim_v);
       const VisibleRows visible(segment, kv_head, row, path);
       for (tile = own_tiles; tile < visible.end(); tile += kTile) {
-        add_tile(kernels, visible.range(tile, tile + kTile), q + first_query, heads, first_query, 0, bias, prepared,
+        add_tile(kernels, visible.range(tile, tile + kTile), {q + first_query, heads, first_query}, bias, prepared,
                  own);
       }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
@@ -147,46 +152,45 @@ class Softmax : public Mechanism {
     }
   }
 
-  // The queries are first_query, … to `bias`. With `stagger`, so many of them end at the last row, as many one row
-  // before it, and so on.
-  void add_tile(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
-                int stagger, const Bias& bias, const float* prepared, const Running& running) const {
+  void add_tile(const Kernels& kernels, const VisibleRows& rows, const Queries& queries, const Bias& bias,
+                const float* prepared, const Running& running) const {
     const bool first = rows.begin() == 0;
-    tile_sums(kernels, rows, q, queries, first_query, stagger, bias, prepared, running.scores, running.temporary,
-              first ? running : running.tile);
-    if (!first) merge(kernels, running.tile, queries, running);
+    tile_sums(kernels, rows, queries, bias, prepared, running.scores, first ? running : running.tile);
+    if (!first) merge(kernels, running.tile, queries.count, running);
   }
 
-  void tile_sums(const Kernels& kernels, const VisibleRows& rows, const float* const* q, int queries, int first_query,
-                 int stagger, const Bias& bias, const float* prepared, float* scores, float* temporary,
-                 const TileSums& sums) const {
+  // scores [queries][kTile], then [queries][16] of memory.
+  void tile_sums(const Kernels& kernels, const VisibleRows& rows, const Queries& queries, const Bias& bias,
+                 const float* prepared, float* scores, const TileSums& sums) const {
     const float factor = softmax_scale(shape_);
-    rows.scores(kernels, q, queries, prepared, temporary, scores, kTile);
-    const int64_t fewest = stagger > 0 ? rows.count() - (queries - 1) / stagger : rows.count();
+    rows.scores(kernels, queries.q, queries.count, prepared, scores + queries.count * kTile, scores, kTile);
+    const int stagger = queries.stagger;
+    const int64_t fewest = stagger > 0 ? rows.count() - (queries.count - 1) / stagger : rows.count();
     ExpRows weights{.x = scores,
                     .stride = kTile,
-                    .rows = queries,
+                    .rows = queries.count,
                     .count = fewest,
                     .stagger = stagger,
                     .factor = factor,
                     .maxima = sums.maximum,
                     .sums = sums.sum};
     if (bias.segment.bias.values) {
-      for (int i = 0; i < queries; ++i) {
+      for (int i = 0; i < queries.count; ++i) {
         float* own = scores + i * kTile;
         kernels.scale(own, factor, weights.count_of(i), own);
-        bias.add(first_query + i, rows.begin(), weights.count_of(i), own);
+        bias.add(queries.first + i, rows.begin(), weights.count_of(i), own);
       }
       weights.factor = 1.0f;
     }
     kernels.exp_rows(weights);
-    std::fill_n(sums.out, queries * shape_.dim_v, 0.0f);
+    std::fill_n(sums.out, queries.count * shape_.dim_v, 0.0f);
     if (stagger > 0) {
       const int64_t newest = rows.begin() + fewest - 1;  // that the first query sees
-      rows.range(rows.begin(), newest).weighted_sum(kernels, scores, kTile, queries, sums.out);
-      rows.range(newest, newest + 1).weighted_sum(kernels, scores + fewest - 1, kTile, queries, sums.out, stagger);
+      rows.range(rows.begin(), newest).weighted_sum(kernels, scores, kTile, queries.count, sums.out);
+      rows.range(newest, newest + 1)
+          .weighted_sum(kernels, scores + fewest - 1, kTile, queries.count, sums.out, stagger);
     } else {
-      rows.weighted_sum(kernels, scores, kTile, queries, sums.out);
+      rows.weighted_sum(kernels, scores, kTile, queries.count, sums.out);
     }
   }
 

@@ -18,8 +18,8 @@ int64_t fresh_panels(const SegmentRows& segment);
 inline int64_t fresh_panel_of(const SegmentRows& segment, int64_t row) {
   return row / kPanel % fresh_panels(segment);
 }
-// Panels [dim_k][16] of a segment's new keys for one KV head, in row order; the unused lanes are zero. Made for rows
-// [begin, end) where begin is a multiple of 16.
+// Panels [dim_k][16] of a segment's new keys for one KV head, where fresh_panel_of() says; the unused lanes are zero.
+// Made for rows [begin, end) where begin is a multiple of 16.
 int64_t fresh_panels_floats(const SegmentRows& segment);
 void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels);
 
@@ -106,7 +106,7 @@ struct QueryHeads {
   const float* q[kMaxHeadsPerKv];
 };
 
-// out [count][dim] = x / divisors[count]
+// out [count][dim] = x * (1 / divisors[count])
 inline void divide_rows(const Kernels& kernels, const float* x, const float* divisors, int64_t count, int64_t dim,
                         float* out) {
   for (int64_t i = 0; i < count; ++i) kernels.scale(x + i * dim, 1.0f / divisors[i], dim, out + i * dim);
@@ -138,7 +138,7 @@ class RowRun {
   }
 
  private:
-  // Calls body(rows, first query, queries, stagger) for positions that some queries share.
+  // Calls body(rows, first query, queries) for positions that some queries share.
   template <class Body>
   void each_part(Body&& body) const;
 

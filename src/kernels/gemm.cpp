@@ -15,6 +15,8 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
+constexpr int kMostRows = 6;  // of a tile: their sums stay in AVX2's registers
+
 // The same pointer, which the compiler may not connect with earlier loads: it would keep what they gave in registers
 // that the sums need.
 template <class T>
@@ -24,52 +26,43 @@ HWY_INLINE const T* reloaded(const T* p) {
 }
 
 // The sums that earlier inputs gave, or zeros.
-template <int kRows, int kPanels>
-HWY_INLINE void load_tile(const GemmTile& tile, int64_t panel, V16 (&acc)[kPanels][kRows]) {
-  for (int p = 0; p < kPanels; ++p) {
-    const int64_t output = (panel + p) * kPanel;
-    const int64_t count = tile.outputs - output;
-    for (int r = 0; r < kRows; ++r) {
-      const float* y = tile.y + r * tile.y_stride + output;
-      acc[p][r] = !tile.continues ? broadcast(0.0f) : count >= kPanel ? load(y) : load_tail(y, count, 0.0f);
+template <int kRows>
+HWY_INLINE void load_tile(const GemmTile& tile, int64_t panel, V16 (&acc)[kRows]) {
+  const int64_t output = panel * kPanel, count = tile.outputs - output;
+  for (int r = 0; r < kRows; ++r) {
+    const float* y = tile.y + r * tile.y_stride + output;
+    acc[r] = !tile.continues ? broadcast(0.0f) : count >= kPanel ? load(y) : load_tail(y, count, 0.0f);
+  }
+}
+
+template <int kRows>
+HWY_INLINE void store_tile(const V16 (&acc)[kRows], const GemmTile& tile, int64_t panel) {
+  const int64_t output = panel * kPanel, count = tile.outputs - output;
+  for (int r = 0; r < kRows; ++r) {
+    float* y = tile.y + r * tile.y_stride + output;
+    if (count >= kPanel) {
+      store(acc[r], y);
+    } else {
+      store_tail(acc[r], y, count);
     }
   }
 }
 
-template <int kRows, int kPanels>
-HWY_INLINE void store_tile(const V16 (&acc)[kPanels][kRows], const GemmTile& tile, int64_t panel) {
-  for (int p = 0; p < kPanels; ++p) {
-    const int64_t output = (panel + p) * kPanel;
-    const int64_t count = tile.outputs - output;
-    for (int r = 0; r < kRows; ++r) {
-      float* y = tile.y + r * tile.y_stride + output;
-      if (count >= kPanel) {
-        store(acc[p][r], y);
-      } else {
-        store_tail(acc[p][r], y, count);
-      }
-    }
-  }
-}
-
-// One input (f32) or pair of inputs (bf16) of all panels. Recursive, so that every accumulator has a constant index:
-// one with a loop's would live in memory. x [kRows] or [2][kRows]; panels are `next` weights apart.
-template <int kRows, int kPanels, int kFirst = 0>
-HWY_INLINE void add_input(V16 (&acc)[kPanels][kRows], const float* x, const float* w, int64_t next) {
+// One input (f32) or pair of inputs (bf16) of a panel. x [kRows] or [2][kRows].
+template <int kRows>
+HWY_INLINE void add_input(V16 (&acc)[kRows], const float* x, const float* w) {
   const V16 weights = load(w);
   const float* row_x = reloaded(x);
-  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), weights, acc[kFirst][r]);
-  if constexpr (kFirst + 1 < kPanels) add_input<kRows, kPanels, kFirst + 1>(acc, x, w + next, next);
+  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), weights, acc[r]);
 }
 
-template <int kRows, int kPanels, int kFirst = 0>
-HWY_INLINE void add_pair(V16 (&acc)[kPanels][kRows], const float* x, const uint16_t* w, int64_t next) {
+template <int kRows>
+HWY_INLINE void add_pair(V16 (&acc)[kRows], const float* x, const uint16_t* w) {
   const float* row_x = reloaded(x);
   const V16 odd = odd_of_pairs(w);
-  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[kRows + r]), odd, acc[kFirst][r]);
+  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[kRows + r]), odd, acc[r]);
   const V16 even = even_of_pairs(reloaded(w));
-  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), even, acc[kFirst][r]);
-  if constexpr (kFirst + 1 < kPanels) add_pair<kRows, kPanels, kFirst + 1>(acc, x, w + next, next);
+  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), even, acc[r]);
 }
 
 // x rounded by `round`, side by side: out [depth][rows]. In blocks, so that the rounding is done by lanes.
@@ -100,72 +93,53 @@ void pack_bf16(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, i
 
 // With every input a line of the memory that will be needed next is asked for, so that its way to the cache takes the
 // time that the sums take.
-template <int kRows, int kPanels>
+template <int kRows>
 void tile_f32(const GemmTile& tile, int64_t panel) {
   const float* w = static_cast<const float*>(tile.weights) + panel * tile.panel_stride;
   const float* x = static_cast<const float*>(tile.x) + tile.begin * kRows;
-  const char* next = tile.prefetch;
-  V16 acc[kPanels][kRows];
+  const char* next = tile.prefetch + panel * tile.depth * tile.prefetch_step;
+  V16 acc[kRows];
   load_tile(tile, panel, acc);
   for (int64_t k = 0; k < tile.depth; ++k) {
     __builtin_prefetch(next, 0, 3);
     next += tile.prefetch_step;
-    add_input(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
+    add_input(acc, x + k * kRows, w + k * kPanel);
   }
   store_tile(acc, tile, panel);
 }
 
-template <int kRows, int kPanels>
+template <int kRows>
 void tile_bf16(const GemmTile& tile, int64_t panel) {
   const uint16_t* w = static_cast<const uint16_t*>(tile.weights) + panel * tile.panel_stride;
   const float* x = static_cast<const float*>(tile.x) + tile.begin * kRows;
-  const char* next = tile.prefetch;
-  V16 acc[kPanels][kRows];
+  const char* next = tile.prefetch + panel * (tile.depth / 2) * tile.prefetch_step;
+  V16 acc[kRows];
   load_tile(tile, panel, acc);
   for (int64_t k = 0; k < tile.depth; k += 2) {
     __builtin_prefetch(next, 0, 3);
     next += tile.prefetch_step;
-    add_pair(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
+    add_pair(acc, x + k * kRows, w + k * kPanel);
   }
   store_tile(acc, tile, panel);
 }
 
-// As many panels side by side as registers allow: with few rows a single panel would wait for its own sums.
-#define ESPALIER_TILES(kernel, kRows, kPanels)                                                        \
-  do {                                                                                                \
-    int64_t panel = 0;                                                                                \
-    for (; panel + (kPanels) <= tile.panels; panel += (kPanels)) kernel<kRows, kPanels>(tile, panel); \
-    for (; panel < tile.panels; ++panel) kernel<kRows, 1>(tile, panel);                               \
-  } while (false)
-
-#define ESPALIER_GEMM(name, kernel)   \
-  void name(const GemmTile& tile) {   \
-    switch (tile.rows) {              \
-      case 1:                         \
-        ESPALIER_TILES(kernel, 1, 6); \
-        break;                        \
-      case 2:                         \
-        ESPALIER_TILES(kernel, 2, 3); \
-        break;                        \
-      case 3:                         \
-        ESPALIER_TILES(kernel, 3, 2); \
-        break;                        \
-      case 4:                         \
-        ESPALIER_TILES(kernel, 4, 1); \
-        break;                        \
-      case 5:                         \
-        ESPALIER_TILES(kernel, 5, 1); \
-        break;                        \
-      default:                        \
-        ESPALIER_TILES(kernel, 6, 1); \
-    }                                 \
+template <int kRows = 1>
+void gemm_f32(const GemmTile& tile) {
+  if (tile.rows == kRows) {
+    for (int64_t panel = 0; panel < tile.panels; ++panel) tile_f32<kRows>(tile, panel);
+    return;
   }
+  if constexpr (kRows < kMostRows) gemm_f32<kRows + 1>(tile);
+}
 
-ESPALIER_GEMM(gemm_f32, tile_f32)
-ESPALIER_GEMM(gemm_bf16, tile_bf16)
-
-#undef ESPALIER_GEMM
-#undef ESPALIER_TILES
+template <int kRows = 1>
+void gemm_bf16(const GemmTile& tile) {
+  if (tile.rows == kRows) {
+    for (int64_t panel = 0; panel < tile.panels; ++panel) tile_bf16<kRows>(tile, panel);
+    return;
+  }
+  if constexpr (kRows < kMostRows) gemm_bf16<kRows + 1>(tile);
+}
 
 // dot_r += q . b_r for the four inputs of every word of a line, from bit kFirst of each byte on; b [kRows] at the
 // first.
@@ -192,7 +166,7 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
   constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
   constexpr uint32_t kMask = kBits == 8 ? 255 : 15;
   const auto* block = static_cast<const std::byte*>(tile.weights) + panel * tile.panel_stride;
-  V16 acc[1][kRows], dot[kRows];
+  V16 acc[kRows], dot[kRows];
   load_tile(tile, panel, acc);
   for (int64_t group = tile.begin / kGroup; group < (tile.begin + tile.depth) / kGroup; ++group) {
     const std::byte* weights = block + kFormat.header_bytes() + group % 2 * kFormat.group_bytes();
@@ -208,11 +182,11 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
     }
     const V16 d = load_halves(block + group % 2 * 32);
     for (int r = 0; r < kRows; ++r) {
-      acc[0][r] = fma(mul(d, broadcast(x[r]->scale)), dot[r], acc[0][r]);
+      acc[r] = fma(mul(d, broadcast(x[r]->scale)), dot[r], acc[r]);
     }
     if constexpr (kMinimum) {
       const V16 m = load_halves(block + 64 + group % 2 * 32);
-      for (int r = 0; r < kRows; ++r) acc[0][r] = fma(m, broadcast(x[r]->sum), acc[0][r]);
+      for (int r = 0; r < kRows; ++r) acc[r] = fma(m, broadcast(x[r]->sum), acc[r]);
     }
     if (group % 2 == 1) block += kFormat.superblock_bytes();
   }
@@ -225,7 +199,7 @@ void gemm_quantized(const GemmTile& tile) {
     for (int64_t panel = 0; panel < tile.panels; ++panel) tile_quantized<kRows, kBits, kMinimum>(tile, panel);
     return;
   }
-  if constexpr (kRows < 6) gemm_quantized<kBits, kMinimum, kRows + 1>(tile);
+  if constexpr (kRows < kMostRows) gemm_quantized<kBits, kMinimum, kRows + 1>(tile);
 }
 
 template <int kBits, int kZero, bool kMinimum>
@@ -235,7 +209,7 @@ void pack_quantized(const float* x, int64_t x_stride, int64_t rows, int64_t inpu
 
 template <int kBits, int kZero, bool kMinimum>
 Gemm quantized_gemm() {
-  return {.tile_rows = 6,
+  return {.tile_rows = kMostRows,
           .stream_rows = 3,
           .input_bytes = 1,
           .packed_depth = quantized_row_bytes,
@@ -247,18 +221,18 @@ void fill_gemm_table(Kernels& kernels) {
   kernels.gemm_int8 = quantized_gemm<8, 128, false>();
   kernels.gemm_int4 = quantized_gemm<4, 8, false>();
   kernels.gemm_int4_min = quantized_gemm<4, 0, true>();
-  kernels.gemm_f32 = {.tile_rows = 6,
+  kernels.gemm_f32 = {.tile_rows = kMostRows,
                       .stream_rows = 3,
                       .input_bytes = sizeof(float),
                       .packed_depth = [](int64_t inputs) { return inputs; },
                       .pack = pack_f32,
-                      .tile = gemm_f32};
-  kernels.gemm_bf16 = {.tile_rows = 6,
+                      .tile = gemm_f32<>};
+  kernels.gemm_bf16 = {.tile_rows = kMostRows,
                        .stream_rows = 3,
                        .input_bytes = sizeof(float),
                        .packed_depth = [](int64_t inputs) { return (inputs + 1) / 2 * 2; },
                        .pack = pack_bf16,
-                       .tile = gemm_bf16};
+                       .tile = gemm_bf16<>};
 }
 
 }  // namespace HWY_NAMESPACE

@@ -25,7 +25,6 @@ inline constexpr int kPanel = 16;
 struct GemmTile {
   const void* x;         // what Gemm::pack made of these rows,
   int64_t x_depth;       // with this depth
-  int64_t inputs;        // of the whole product, as they are packed
   int64_t begin;         // the first input of this part
   int64_t rows;          // 1..Gemm::tile_rows
   const void* weights;   // input `begin` of the first panel, see kernels/packed_matrix.h
@@ -126,7 +125,8 @@ struct Kernels {
   // y = exp(x - shift); returns the sum over 16 virtual lanes. n may be 0 (returns 0).
   float (*exp_sum)(const float* x, float shift, int64_t n, float* y);
   void (*exp_rows)(const ExpRows&);
-  // sine = scale * sin(x * factor), cosine likewise, to about 1e-7 of scale; angles beyond 8192 are taken as NaN.
+  // sine = scale * sin(angle), cosine likewise, to about 1e-7 of scale; angle = x * factor, rounded to f32. One beyond
+  // 8192 is taken as NaN.
   void (*sin_cos)(const float* x, float factor, float scale, int64_t n, float* sine, float* cosine);
   // max over x, -inf when n is 0. NaN is ignored.
   float (*max)(const float* x, int64_t n);

@@ -1,7 +1,7 @@
 // Sixteen virtual lanes: the one vector type that kernels compute with, compiled once per instruction set.
 //
 // On AVX2 it is two registers, on AVX-512 one, and plain floats with std::fma where the target has no fused
-// multiply-add. Every operation is elementwise, and reduce_add() uses one fixed tree, so all targets agree bit for
+// multiply-add. Every operation is elementwise, and reductions use one fixed tree, so all targets agree bit for
 // bit.
 
 // Included once per target: the guard toggles as Highway's own do.

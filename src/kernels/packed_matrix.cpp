@@ -229,7 +229,6 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
   const Gemm& gemm = *x.gemm;
   const int64_t all_panels = panels_of(weights.outputs());
   GemmTile tile{.x_depth = x.depth,
-                .inputs = depth,
                 .panel_stride = quantized ? bytes : depth * kPanel,
                 .y_stride = out.y_stride,
                 .prefetch = reinterpret_cast<const char*>(weights.data()),

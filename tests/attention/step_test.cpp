@@ -297,7 +297,8 @@ TEST(Spans, EqualTheDefinition) {
         "gau(group=8,taps=3)", "gau(group=12,activation=relu2,castling=yes)"}) {
     for (const AttentionShape& base_shape : kShapes) {
       for (const bool keys : {true, false}) {
-        for (const auto& [past, count] : {std::pair(0, 1), {0, 2}, {0, 17}, {5, 30}, {0, 300}, {256, 3}, {300, 40}}) {
+        for (const auto& [past, count] :
+             {std::pair(0, 1), {0, 2}, {0, 17}, {5, 30}, {0, 300}, {256, 3}, {300, 40}, {300, 1}}) {
           if (!keys && past == 0) continue;
           const auto spec = AttentionSpec::parse(text);
           if (past > 0 && !make_mechanism(spec, base_shape)->capabilities().source) continue;
@@ -314,16 +315,20 @@ TEST(Spans, EqualTheDefinition) {
           append_random(rows, shape, count, random);
           std::vector<float> biases;
           for (int64_t i = 0; i < shape.heads * (2 * kReach + 1); ++i) biases.push_back(random.normal());
-          const RelativeBias bias =
-              count % 2 == 0 && mechanism->capabilities().bias ? RelativeBias{biases.data(), kReach} : RelativeBias{};
+          const RelativeBias bias = (count % 2 == 0 || past == 300) && mechanism->capabilities().bias
+                                        ? RelativeBias{biases.data(), kReach}
+                                        : RelativeBias{};
           const LayerState state = committed(best_kernels(), *mechanism, before, past);
           std::vector<int32_t> parent;
           for (int32_t r = 0; r < count; ++r) parent.push_back(r - 1);
           const testing::Span span{true, keys, bias};
           const auto got = testing::step(best_kernels(), *mechanism, shape, state, rows, parent, {}, 1, span);
           for (const Isa isa : supported_isas()) {
-            const auto again = testing::step(kernels_for(isa), *mechanism, shape, state, rows, parent, {3, 5}, 2, span);
-            ASSERT_EQ(got, again) << isa_name(isa);
+            for (const int threads : {2, 3}) {
+              const auto again =
+                  testing::step(kernels_for(isa), *mechanism, shape, state, rows, parent, {3, 5}, threads, span);
+              ASSERT_EQ(got, again) << isa_name(isa) << " " << threads << " threads";
+            }
           }
           plain::Sequence all = before;
           all.q.insert(all.q.end(), rows.q.begin(), rows.q.end());
