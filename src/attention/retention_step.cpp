@@ -82,42 +82,20 @@ class Retention : public Mechanism {
     float* scaled = temporary + most_queries(shape_) * kPanel;  // [queries][Dk]
     float* sums = scaled + most_queries(shape_) * dim;          // [queries][Dv]
     const int64_t window_begin = segment.state->window_begin(segment.position(begin));
-    const float* q[kMaxHeadsPerKv];
-    for (int64_t row = begin; row < end; ++row) {
-      const QueryHeads own(segment, heads, kv_head, row, dim);
-      for (int h = 0; h < heads; ++h) {
-        const int64_t query = (row - begin) * heads + h;
-        q[query] = own.q[h];
-        kernels.scale(q[query], factor * power[segment.position(row) + 1 - window_begin], dim, scaled + query * dim);
-      }
+    const RowRun run(segment, kv_head, heads, begin, end, window_begin, path);
+    // Rows of the window that a query sees before its own.
+    const auto newest = [&](int64_t query) { return segment.position(begin + query / heads) - window_begin; };
+    for (int64_t i = 0; i < queries; ++i) {
+      kernels.scale(run.q()[i], factor * power[newest(i) + 1], dim, scaled + i * dim);
     }
     read_fold(kernels,
               {.weights = scaled, .features = dim, .queries = queries, .fold = fold, .dim_v = dim_v, .out = sums});
-    // Rows of a chain over each other: `visible` is what the last one sees.
-    const auto add = [&](const VisibleRows& visible, int64_t first_row, int64_t rows, bool each_other = false) {
-      if (visible.count() == 0) return;
-      const int64_t first_query = (first_row - begin) * heads;
-      visible.scores(kernels, q + first_query, static_cast<int>(rows * heads), prepared, temporary, scores, window);
-      for (int64_t i = 0; i < rows * heads; ++i) {
-        const int64_t newest = segment.position(first_row + i / heads) - visible.begin();
-        const int64_t count = std::min(visible.count(), newest + 1);
-        for (int64_t j = 0; j < count; ++j) scores[i * window + j] *= factor * power[newest - j];
-      }
-      const VisibleRows seen = each_other ? visible.range(visible.begin(), visible.begin() + 1) : visible;
-      seen.weighted_sum(kernels, scores, window, static_cast<int>(rows * heads), sums + first_query * dim_v,
-                        each_other ? heads : 0);
-    };
-    const int64_t shared = std::max(window_begin, seen_by_all(segment, begin));
-    add(VisibleRows(segment, kv_head, begin, path).range(window_begin, shared), begin, end - begin);
-    if (segment.chain) {
-      const VisibleRows all(segment, kv_head, end - 1, path);
-      add(all.range(shared, all.position() + 1), begin, end - begin, true);
+    run.scores(kernels, {.fresh = prepared, .dim = dim}, temporary, scores, window);
+    for (int64_t i = 0; i < queries; ++i) {
+      for (int64_t j = 0; j <= newest(i); ++j) scores[i * window + j] *= factor * power[newest(i) - j];
     }
+    run.weighted_sum(kernels, scores, window, sums);
     for (int64_t row = begin; row < end; ++row) {
-      if (!segment.chain) {
-        const VisibleRows all(segment, kv_head, row, path);
-        add(all.range(shared, all.position() + 1), row, 1);
-      }
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
       std::copy_n(sums + (row - begin) * heads * dim_v, heads * dim_v, out);
       for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);

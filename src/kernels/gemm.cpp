@@ -123,24 +123,6 @@ void tile_bf16(const GemmTile& tile, int64_t panel) {
   store_tile(acc, tile, panel);
 }
 
-template <int kRows = 1>
-void gemm_f32(const GemmTile& tile) {
-  if (tile.rows == kRows) {
-    for (int64_t panel = 0; panel < tile.panels; ++panel) tile_f32<kRows>(tile, panel);
-    return;
-  }
-  if constexpr (kRows < kMostRows) gemm_f32<kRows + 1>(tile);
-}
-
-template <int kRows = 1>
-void gemm_bf16(const GemmTile& tile) {
-  if (tile.rows == kRows) {
-    for (int64_t panel = 0; panel < tile.panels; ++panel) tile_bf16<kRows>(tile, panel);
-    return;
-  }
-  if constexpr (kRows < kMostRows) gemm_bf16<kRows + 1>(tile);
-}
-
 // dot_r += q . b_r for the four inputs of every word of a line, from bit kFirst of each byte on; b [kRows] at the
 // first.
 template <int kRows, int kFirst, uint32_t kMask, int kByte = 0>
@@ -193,14 +175,35 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
   store_tile(acc, tile, panel);
 }
 
-template <int kBits, bool kMinimum, int kRows = 1>
-void gemm_quantized(const GemmTile& tile) {
+// All panels of a tile; Kernel::run<kRows>(tile, panel) is one.
+template <class Kernel, int kRows = 1>
+void all_panels(const GemmTile& tile) {
   if (tile.rows == kRows) {
-    for (int64_t panel = 0; panel < tile.panels; ++panel) tile_quantized<kRows, kBits, kMinimum>(tile, panel);
+    for (int64_t panel = 0; panel < tile.panels; ++panel) Kernel::template run<kRows>(tile, panel);
     return;
   }
-  if constexpr (kRows < kMostRows) gemm_quantized<kBits, kMinimum, kRows + 1>(tile);
+  if constexpr (kRows < kMostRows) all_panels<Kernel, kRows + 1>(tile);
 }
+
+struct KernelF32 {
+  template <int kRows>
+  static void run(const GemmTile& tile, int64_t panel) {
+    tile_f32<kRows>(tile, panel);
+  }
+};
+struct KernelBf16 {
+  template <int kRows>
+  static void run(const GemmTile& tile, int64_t panel) {
+    tile_bf16<kRows>(tile, panel);
+  }
+};
+template <int kBits, bool kMinimum>
+struct KernelQuantized {
+  template <int kRows>
+  static void run(const GemmTile& tile, int64_t panel) {
+    tile_quantized<kRows, kBits, kMinimum>(tile, panel);
+  }
+};
 
 template <int kBits, int kZero, bool kMinimum>
 void pack_quantized(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
@@ -214,7 +217,7 @@ Gemm quantized_gemm() {
           .input_bytes = 1,
           .packed_depth = quantized_row_bytes,
           .pack = pack_quantized<kBits, kZero, kMinimum>,
-          .tile = gemm_quantized<kBits, kMinimum>};
+          .tile = all_panels<KernelQuantized<kBits, kMinimum>>};
 }
 
 void fill_gemm_table(Kernels& kernels) {
@@ -226,13 +229,13 @@ void fill_gemm_table(Kernels& kernels) {
                       .input_bytes = sizeof(float),
                       .packed_depth = [](int64_t inputs) { return inputs; },
                       .pack = pack_f32,
-                      .tile = gemm_f32<>};
+                      .tile = all_panels<KernelF32>};
   kernels.gemm_bf16 = {.tile_rows = kMostRows,
                        .stream_rows = 3,
                        .input_bytes = sizeof(float),
                        .packed_depth = [](int64_t inputs) { return (inputs + 1) / 2 * 2; },
                        .pack = pack_bf16,
-                       .tile = gemm_bf16<>};
+                       .tile = all_panels<KernelBf16>};
 }
 
 }  // namespace HWY_NAMESPACE
