@@ -85,6 +85,7 @@ LoadedDrafts DecodingArguments::drafts(const ModelArguments& arguments, const Mo
     ModelArguments small;
     small.model = draft_model;
     small.weights = arguments.weights;
+    small.isa = arguments.isa;
     small.threads = arguments.threads;
     drafts.model = small.load(small.open());
   }

@@ -66,6 +66,9 @@ void ModelArguments::add_to(CLI::App& app) {
            "tensors of a GGUF file as they are, others in bf16")
         ->check(CLI::IsMember({"f32", "bf16", "int8", "int4", "int4-sym", "own"}))
         ->capture_default_str();
+    app.add_option("--isa", isa,
+                   "Instruction set: scalar, avx2, avx512, avx512-bf16 or amx; default: the fastest of this processor. "
+                   "With bf16 weights amx gives other last bits than the rest");
     app.add_option("--threads", threads, "Threads; default: all processors")->check(CLI::Range(1, 1024));
   }
   app.add_flag("-v,--verbose", verbose, "Print the memory plan and other details on stderr");
@@ -104,7 +107,8 @@ std::unique_ptr<Model> ModelArguments::load(const ModelFiles& files, int64_t tok
   const bool own = weights == "own";
   const WeightType type = own ? WeightType::kBf16 : weight_type_by_name(weights);
   if (verbose || is_terminal(2)) log().info(memory_plan_text(plan_memory(files, type, tokens)));
-  auto loaded = load_model(files, {.weights = type, .own_weights = own});
+  auto loaded = load_model(
+      files, {.weights = type, .own_weights = own, .kernels = isa.empty() ? nullptr : &kernels_for(isa_by_name(isa))});
   if (const auto& converted = loaded->converted(); !converted.empty()) {
     log().warning(
         "--weights own: " + std::to_string(converted.size()) +

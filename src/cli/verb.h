@@ -36,6 +36,7 @@ const std::vector<Verb>& verbs();
 // What every verb that runs a model takes.
 struct ModelArguments {
   std::string model, adapter, attention, encoder_attention, weights = "bf16";
+  std::string isa;  // empty: the fastest
   int threads = 0;  // 0: as many as there are processors
   bool verbose = false;
   // Whether the verb can do something with a model whose rows all see each other, and with one that reads a source.

@@ -213,6 +213,7 @@ void pack_quantized(const float* x, int64_t x_stride, int64_t rows, int64_t inpu
 template <int kBits, int kZero, bool kMinimum>
 Gemm quantized_gemm() {
   return {.tile_rows = kMostRows,
+          .block = kSuperblock,
           .stream_rows = 3,
           .input_bytes = 1,
           .packed_depth = quantized_row_bytes,
@@ -225,12 +226,14 @@ void fill_gemm_table(Kernels& kernels) {
   kernels.gemm_int4 = quantized_gemm<4, 8, false>();
   kernels.gemm_int4_min = quantized_gemm<4, 0, true>();
   kernels.gemm_f32 = {.tile_rows = kMostRows,
+                      .block = 1,
                       .stream_rows = 3,
                       .input_bytes = sizeof(float),
                       .packed_depth = [](int64_t inputs) { return inputs; },
                       .pack = pack_f32,
                       .tile = all_panels<KernelF32>};
   kernels.gemm_bf16 = {.tile_rows = kMostRows,
+                       .block = 2,
                        .stream_rows = 3,
                        .input_bytes = sizeof(float),
                        .packed_depth = [](int64_t inputs) { return (inputs + 1) / 2 * 2; },

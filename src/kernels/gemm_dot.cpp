@@ -18,9 +18,10 @@ namespace {
 constexpr int kMostStreamRows = 16;  // against one panel: more would wait for their loads of inputs
 constexpr int kMostRows = 12;        // 12 rows x 2 panels of sums, 2 of weights and an input fill 27 of 32 registers
 
+constexpr int64_t kLine = 64 / sizeof(bf16);  // inputs of a cache line
+
 // An odd number of cache lines, so that the rows of a tile do not meet in the same sets of the cache.
 int64_t packed_depth(int64_t inputs) {
-  constexpr int64_t kLine = 64 / sizeof(bf16);
   return ((inputs + kLine - 1) / kLine | 1) * kLine;
 }
 
@@ -34,15 +35,15 @@ ESPALIER_DOT inline void round_to_bf16(const float* x, __mmask16 lanes, bf16* ou
   _mm512_mask_cvtepi32_storeu_epi16(out, lanes, rounded);
 }
 
-// out [rows][depth]
+// out [rows][depth]; zeros up to a line's end
 ESPALIER_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out) {
   for (int64_t r = 0; r < rows; ++r) {
     const float* row = x + r * x_stride;
     bf16* rounded = static_cast<bf16*>(out) + r * depth;
     int64_t k = 0;
     for (; k + 16 <= inputs; k += 16) round_to_bf16(row + k, 0xffff, rounded + k);
-    round_to_bf16(row + k, existing(inputs - k), rounded + k);
-    if (inputs % 2 == 1) rounded[inputs] = 0;
+    if (k < inputs) round_to_bf16(row + k, existing(inputs - k), rounded + k);
+    std::fill(rounded + inputs, rounded + (inputs + kLine - 1) / kLine * kLine, bf16{0});
   }
 }
 
@@ -131,6 +132,7 @@ void fill_gemm_dot(Kernels& kernels) {
   kernels.gemm_bf16 = {
       .tile_rows = kMostRows,
       .tile_panels = 2,
+      .block = 2,
       .stream_rows = kMostStreamRows,
       .input_bytes = sizeof(bf16),
       .packed_depth = packed_depth,

@@ -11,10 +11,12 @@ Kernels assemble(Isa isa) {
   Kernels kernels{};
   kernels.isa = isa;
   fill_gemm(isa, kernels);
-  if (isa == Isa::kAvx512Bf16) fill_gemm_dot(kernels);
+  const bool dots = isa == Isa::kAvx512Bf16 || isa == Isa::kAmx;
+  if (dots) fill_gemm_dot(kernels);
 #if defined(__x86_64__)
-  if (isa == Isa::kAvx512Bf16 && __builtin_cpu_supports("avx512vnni")) fill_gemm_int_dot(kernels);
+  if (dots && __builtin_cpu_supports("avx512vnni")) fill_gemm_int_dot(kernels);
 #endif
+  if (isa == Isa::kAmx) fill_gemm_amx(kernels);
   fill_rows(isa, kernels);
   fill_attention(isa, kernels);
   return kernels;
@@ -27,6 +29,8 @@ bool supported(Isa isa) {
 #if defined(__x86_64__)
     case Isa::kAvx2:
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+    case Isa::kAmx:
+      return supported(Isa::kAvx512Bf16) && has_amx();
     case Isa::kAvx512Bf16:
       return supported(Isa::kAvx512) && __builtin_cpu_supports("avx512bf16");
     case Isa::kAvx512:
@@ -51,7 +55,7 @@ bool prefetches_into_second_level() {
 
 std::vector<Isa> supported_isas() {
   std::vector<Isa> all;
-  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16}) {
+  for (const Isa isa : {Isa::kScalar, Isa::kAvx2, Isa::kAvx512, Isa::kAvx512Bf16, Isa::kAmx}) {
     if (supported(isa)) all.push_back(isa);
   }
   return all;
@@ -67,8 +71,20 @@ std::string_view isa_name(Isa isa) {
       return "avx512";
     case Isa::kAvx512Bf16:
       return "avx512-bf16";
+    case Isa::kAmx:
+      return "amx";
   }
   return "unknown";
+}
+
+Isa isa_by_name(std::string_view name) {
+  std::string known;
+  for (const Isa isa : supported_isas()) {
+    if (isa_name(isa) == name) return isa;
+    known += (known.empty() ? "" : ", ") + std::string(isa_name(isa));
+  }
+  throw InvalidArgument(
+      error_text("kernels", "an instruction set of this processor: " + known, "'" + std::string(name) + "'"));
 }
 
 const Kernels& kernels_for(Isa isa) {
@@ -76,7 +92,7 @@ const Kernels& kernels_for(Isa isa) {
     throw NotSupported(error_text("kernels", "a processor with " + std::string(isa_name(isa)), "one without"));
   }
   static const auto tables = [] {
-    std::array<Kernels, 4> all{};
+    std::array<Kernels, 5> all{};
     for (const Isa each : supported_isas()) all[static_cast<size_t>(each)] = assemble(each);
     return all;
   }();

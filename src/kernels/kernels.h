@@ -3,7 +3,7 @@
 //
 // Arithmetic law (ARCHITECTURE.md, "Exactness"): every output element has ONE accumulator, updated by
 // fused multiply-add in ascending index; SIMD lanes are outputs; reductions along a row use 16 virtual
-// lanes and one fixed tree. All tables therefore give the same bits.
+// lanes and one fixed tree. All tables therefore give the same bits, but for kAmx's product of bf16.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@
 
 namespace espalier {
 
-// kAvx512Bf16: AVX-512 with dot products of bf16 pairs.
-enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Bf16 };
+// kAvx512Bf16: AVX-512 with dot products of bf16 pairs. kAmx: it with products of small matrices.
+enum class Isa { kScalar, kAvx2, kAvx512, kAvx512Bf16, kAmx };
 
 // A panel holds 16 outputs side by side.
 inline constexpr int kPanel = 16;
@@ -43,6 +43,7 @@ struct GemmTile {
 struct Gemm {
   int64_t tile_rows;        // most rows of a tile
   int64_t tile_panels = 1;  // that it takes best, where rows are many
+  int64_t block;            // a part of the inputs begins at a multiple of this
   int64_t stream_rows;      // up to so many rows, panels go by one after the other, in the order of memory
   int64_t input_bytes;      // of one input of one packed row
   int64_t (*packed_depth)(int64_t inputs);  // inputs that a packed row has room for
@@ -107,7 +108,8 @@ struct Kernels {
   Gemm gemm_f32;
   // 8- and 4-bit panels: kernels/quantized.h says what is computed.
   Gemm gemm_int8, gemm_int4, gemm_int4_min;
-  // bf16 panels: per pair of inputs the odd element first, then the even one, which is what vdpbf16ps does.
+  // bf16 panels: per pair of inputs the odd element first, then the even one, which is what vdpbf16ps does. kAmx: per
+  // 32 inputs y += even + odd, the even ones' sum and that of the odd ones, each from zero: what tdpbf16ps does.
   Gemm gemm_bf16;
 
   // --- kernels/rows.cpp: one row at a time, n elements
@@ -152,7 +154,9 @@ struct Kernels {
 
 // The sets that this processor can run, kScalar first, fastest last.
 std::vector<Isa> supported_isas();
-std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "avx512-bf16"
+std::string_view isa_name(Isa isa);  // "scalar", "avx2", "avx512", "avx512-bf16", "amx"
+// Throws InvalidArgument listing those that this processor can run.
+Isa isa_by_name(std::string_view name);
 // Throws NotSupported when this processor lacks it.
 const Kernels& kernels_for(Isa isa);
 // The fastest table.

@@ -257,8 +257,7 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
 
   const int64_t part_bytes = kPartBytes / gemm.tile_panels;
   const int64_t parts = std::clamp<int64_t>((bytes + part_bytes - 1) / part_bytes, 1, std::max<int64_t>(1, depth / 64));
-  const int64_t unit = quantized ? kSuperblock : 2;  // parts are made of
-  const auto part_begin = [&](int64_t part) { return depth / unit * part / parts * unit; };
+  const auto part_begin = [&](int64_t part) { return depth / gemm.block * part / parts * gemm.block; };
   for (int64_t band = 0; band < x.tiles; band += kBandTiles) {
     const int64_t band_end = std::min(x.tiles, band + kBandTiles);
     for (int64_t panel = panels.begin, count; panel < panels.end; panel += count) {

@@ -9,6 +9,8 @@ namespace espalier {
 void fill_gemm(Isa isa, Kernels& kernels);
 void fill_gemm_dot(Kernels& kernels);      // gemm_bf16 of kAvx512Bf16
 void fill_gemm_int_dot(Kernels& kernels);  // the quantized products of the same, where it has vpdpbusd
+void fill_gemm_amx(Kernels& kernels);      // gemm_bf16 of kAmx, from that of kAvx512Bf16
+bool has_amx();                            // of bf16 and bytes, and the system lets us
 void fill_rows(Isa isa, Kernels& kernels);
 void fill_attention(Isa isa, Kernels& kernels);
 
@@ -50,6 +52,7 @@ bool prefetches_into_second_level();
         return N_AVX2::fill(kernels);        \
       case Isa::kAvx512:                     \
       case Isa::kAvx512Bf16:                 \
+      case Isa::kAmx:                        \
         return N_AVX3::fill(kernels);        \
     }                                        \
   }

@@ -189,6 +189,15 @@ def test_speculation_is_lossless_whatever_the_weights(weights):
     assert generate(*options, "--threads", 1, "--temperature", 0)["tokens"] == plain["tokens"]
 
 
+def test_an_instruction_set_changes_the_speed_alone():
+    options = ("--prompt", "Tell me a story about a story.", "--max-tokens", 20, "--weights", "int8", "--temperature", 0)
+    assert generate(*options, "--isa", "scalar")["tokens"] == generate(*options)["tokens"]
+    wrong = run("generate", MODEL, "--prompt", "x", "--isa", "mmx", check=False)
+    assert wrong.returncode == 1
+    assert wrong.stderr.startswith("error: [kernels] expected an instruction set of this processor: scalar")
+    assert wrong.stderr.count("\n") == 1
+
+
 def test_own_weights_are_those_of_the_file():
     done = run("generate", MODEL, "--weights", "own", "--prompt", "x", "--max-tokens", 1)
     assert "--weights own" not in done.stderr

@@ -1,5 +1,5 @@
-// Products: f64 within rounding; every instruction set, row count, thread count and chunk gives the same bits; strided
-// rows with NaN between them.
+// Products: f64 within rounding; every instruction set, row count, thread count and chunk gives the same bits (AMX's
+// sums of bf16 their own); strided rows with NaN between them.
 #include <gtest/gtest.h>
 
 #include <algorithm>
@@ -86,7 +86,9 @@ TEST_P(Products, EqualF64LoopsAndEachOther) {
         for (int64_t o = 0; o < product.outputs[m]; ++o) packed[m].row(o, weights[m].data() + o * product.inputs);
       }
     }
-    std::vector<std::vector<float>> first(weights.size());  // [row 0.. of the largest count, outputs]
+    std::vector<std::vector<float>>
+        firsts[2];  // of an order of sums, a matrix: [row 0.. of the largest count, outputs]
+    for (auto& of_order : firsts) of_order.resize(weights.size());
     for (const int64_t rows : kRows) {
       const int64_t x_stride = product.inputs + rows % 3;
       std::vector<float> strided(static_cast<size_t>(rows * x_stride + 1), kNan);
@@ -94,6 +96,7 @@ TEST_P(Products, EqualF64LoopsAndEachOther) {
         std::copy_n(x.data() + r * product.inputs, product.inputs, strided.data() + 1 + r * x_stride);
       }
       for (const Isa isa : supported_isas()) {
+        auto& first = firsts[half && isa == Isa::kAmx];
         for (const int threads : {1, 3}) {
           ThreadPool pool(threads);
           Arena arena;
@@ -134,6 +137,55 @@ TEST_P(Products, EqualF64LoopsAndEachOther) {
                   << product.inputs;
               for (int64_t o = outputs; o < stride; ++o) ASSERT_EQ(y[m][r * stride + o], 77.0f) << "written too far";
             }
+          }
+        }
+      }
+    }
+  }
+}
+
+// A product as each instruction set adds it up.
+float pairs_sum(const std::vector<float>& x, const std::vector<float>& w) {
+  float sum = 0;
+  for (size_t k = 0; k < x.size(); k += 2) sum = std::fma(x[k], w[k], std::fma(x[k + 1], w[k + 1], sum));
+  return sum;
+}
+float blocks_sum(const std::vector<float>& x, const std::vector<float>& w) {
+  float sum = 0;
+  for (size_t begin = 0; begin < x.size(); begin += 32) {
+    float even = 0, odd = 0;
+    for (size_t k = begin; k < std::min(x.size(), begin + 32); k += 2) {
+      even = std::fma(x[k], w[k], even);
+      odd = std::fma(x[k + 1], w[k + 1], odd);
+    }
+    sum += even + odd;
+  }
+  return sum;
+}
+
+TEST(Bf16, IsAddedUpAsTheInstructionsDo) {
+  for (const int64_t inputs : {2, 30, 32, 34, 64, 576, 1538, 5000}) {
+    constexpr int64_t kRows = 41, kOutputs = 19;
+    Random random(static_cast<uint64_t>(inputs));
+    std::vector<float> x = normal(random, kRows * inputs), w = normal(random, kOutputs * inputs);
+    for (float& value : x) value = bf16(value * std::exp(3 * random.normal()));
+    for (float& value : w) value = bf16(value);
+    WeightMemory memory;
+    const PackedMatrix packed(w.data(), kOutputs, inputs, WeightType::kBf16, memory);
+    const PackedMatrix* const matrices[] = {&packed};
+    for (const Isa isa : supported_isas()) {
+      for (const int64_t rows : {int64_t{1}, kRows}) {
+        ThreadPool pool(2);
+        Arena arena;
+        std::vector<float> y(kRows * kOutputs);
+        const OutputRows out[] = {{y.data(), kOutputs}};
+        multiply(kernels_for(isa), pool, arena, matrices, x.data(), rows, inputs, out);
+        for (int64_t r = 0; r < rows; ++r) {
+          for (int64_t o = 0; o < kOutputs; ++o) {
+            const std::vector<float> row(&x[r * inputs], &x[r * inputs] + inputs);
+            const std::vector<float> weights(&w[o * inputs], &w[o * inputs] + inputs);
+            ASSERT_EQ(y[r * kOutputs + o], isa == Isa::kAmx ? blocks_sum(row, weights) : pairs_sum(row, weights))
+                << isa_name(isa) << " inputs " << inputs << " row " << r << " of " << rows << " output " << o;
           }
         }
       }

@@ -240,7 +240,7 @@ TEST_P(Laws, ASavedStateContinuesAsIfNothingHappened) {
 
 INSTANTIATE_TEST_SUITE_P(Product, Laws, ::testing::ValuesIn(all_cases()), case_name);
 
-// Every instruction set gives the bits of the scalar path.
+// Every instruction set gives the bits of the scalar path, but for AMX's products of bf16 (kernels.h).
 TEST(InstructionSets, AgreeBitForBit) {
   for (const char* attention : kAttentions) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16, WeightType::kInt8}) {
@@ -253,6 +253,7 @@ TEST(InstructionSets, AgreeBitForBit) {
         std::vector<float> last;
         model->prefill(state, random_tokens(150, model->config().vocab_size, 31), workspace, nullptr, &last);
         if (isa == Isa::kScalar) scalar = last;
+        if (isa == Isa::kAmx && weights == WeightType::kBf16) continue;
         EXPECT_TRUE(same_bits(scalar, last)) << attention << " " << isa_name(isa);
       }
     }
