@@ -115,7 +115,7 @@ void dot_rows(const GemmTile& tile) {
   int64_t panel = 0;
   // Tiles come two panels at a time where rows are too many to stream, so none of them is low.
   if constexpr (kRows <= kMostRows && 2 * kRows > kMostRows) {
-    for (; panel + 2 <= tile.panels; panel += 2) dot_tile<kRows, 2, kInto>(tile, panel);
+    for (; !tile.stream && panel + 2 <= tile.panels; panel += 2) dot_tile<kRows, 2, kInto>(tile, panel);
   }
   for (; panel < tile.panels; ++panel) dot_tile<kRows, 1, kInto>(tile, panel);
 }

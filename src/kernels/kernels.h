@@ -29,7 +29,8 @@ struct GemmTile {
   int64_t rows;          // 1..Gemm::tile_rows
   const void* weights;   // input `begin` of the first panel, see kernels/packed_matrix.h
   int64_t depth;         // how many inputs; even for bf16, whole superblocks of quantized weights
-  int64_t panels;        // how many panels side by side
+  int64_t panels;        // how many panels,
+  bool stream;           // one after the other, in the order of memory; else side by side
   int64_t panel_stride;  // weights from one panel to the next (bytes, where they are quantized)
   int64_t outputs;       // outputs from the first panel on that exist; the last panel may be partial
   float* y;              // y[r, o] at y + r * y_stride + o

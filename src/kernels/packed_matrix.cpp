@@ -45,7 +45,7 @@ constexpr int64_t kPartBytes = 64 << 10;
 constexpr int64_t kBandTiles = 16;
 constexpr int64_t kLine = 64;  // bytes of a cache line
 // How far ahead of a stream of weights memory is asked for.
-constexpr int64_t kAheadBytes = 4 << 10;
+constexpr int64_t kAheadBytes = 3 << 10;
 
 const Gemm& gemm_of(const Kernels& kernels, WeightType type) {
   switch (type) {
@@ -233,6 +233,7 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
                 .y_stride = out.y_stride,
                 .prefetch = reinterpret_cast<const char*>(weights.data()),
                 .prefetch_step = 0};
+  tile.stream = x.rows <= gemm.stream_rows;
   const auto run = [&](int64_t row_tile, int64_t panel, int64_t count, int64_t begin, int64_t end) {
     const int64_t row = x.tile_begin(row_tile);
     tile.rows = x.tile_rows(row_tile);
@@ -246,13 +247,10 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
     tile.continues = begin > 0;
     gemm.tile(tile);
   };
-  if (x.rows <= gemm.stream_rows) {
+  if (tile.stream) {
     tile.prefetch = reinterpret_cast<const char*>(weights.data()) + panels.begin * bytes + kAheadBytes;
     tile.prefetch_step = kLine;
-    for (int64_t panel = panels.begin; panel < panels.end; ++panel, tile.prefetch += bytes) {
-      run(0, panel, 1, 0, depth);
-    }
-    return;
+    return run(0, panels.begin, panels.end - panels.begin, 0, depth);
   }
 
   const int64_t part_bytes = kPartBytes / gemm.tile_panels;
