@@ -23,6 +23,7 @@ namespace {
 constexpr int64_t kBlock = 32;         // inputs
 constexpr int64_t kBlockBytes = 1024;  // of a panel
 constexpr int64_t kMostRowBlocks = 4;  // against one panel
+constexpr int64_t kMostRows = 256;     // of a tile: more configurations of the registers would cost a tenth
 // Registers: sums of a panel's row blocks, then those of a second panel's; inputs, of which the last rows may be fewer
 // than 16; weights of the panels.
 constexpr int kInputs = 4, kLastInputs = 5, kWeights = 6;
@@ -106,31 +107,55 @@ void multiply_blocks(const GemmTile& tile, int64_t panel) {
   for (int p = 0; p < kPanels; ++p) sums[p].finish();
 }
 
+// All rows: kRowBlocks blocks of 16, of which the last may be fewer, or a multiple of them.
+template <int kRowBlocks, int kPanels>
+void multiply_rows(const GemmTile& tile, int64_t panel) {
+  constexpr int64_t kRows = kRowBlocks * amx::kRows;
+  if (tile.rows <= kRows) return multiply_blocks<kRowBlocks, kPanels>(tile, panel);
+  GemmTile part = tile;
+  part.rows = kRows;
+  for (int64_t row = 0; row < tile.rows; row += kRows) {
+    multiply_blocks<kRowBlocks, kPanels>(part, panel);
+    part.x = static_cast<const bf16*>(part.x) + kRows * tile.x_depth;
+    part.y += kRows * tile.y_stride;
+    part.prefetch_step = 0;  // asked for once
+  }
+}
+
 template <int kRowBlocks, int kPanels>
 void multiply_panels(const GemmTile& tile) {
   amx::Shapes shapes;
   for (int b = 0; b < kRowBlocks; ++b) {
     const bool last = b + 1 == kRowBlocks;
-    const int64_t rows = last ? tile.rows - b * amx::kRows : amx::kRows;
+    const int64_t rows = last ? std::min(tile.rows - b * amx::kRows, amx::kRows) : amx::kRows;
     for (int p = 0; p < kPanels; ++p) shapes.set(sums_register<kRowBlocks>(b, p), rows);
     shapes.set(last ? kLastInputs : kInputs, rows);
   }
   for (int p = 0; p < kPanels; ++p) shapes.set(kWeights + p, amx::kRows);
   const amx::Registers registers(shapes);
   int64_t panel = 0;
-  for (; panel + kPanels <= tile.panels; panel += kPanels) multiply_blocks<kRowBlocks, kPanels>(tile, panel);
-  for (; panel < tile.panels; ++panel) multiply_blocks<kRowBlocks, 1>(tile, panel);
+  for (; panel + kPanels <= tile.panels; panel += kPanels) multiply_rows<kRowBlocks, kPanels>(tile, panel);
+  for (; panel < tile.panels; ++panel) multiply_rows<kRowBlocks, 1>(tile, panel);
 }
 
+// Rows against one panel after the other.
 template <int kRowBlocks = 1>
+void stream(const GemmTile& tile) {
+  if (tile.rows <= kRowBlocks * amx::kRows) return multiply_panels<kRowBlocks, 1>(tile);
+  if constexpr (kRowBlocks < kMostRowBlocks) stream<kRowBlocks + 1>(tile);
+}
+
 void matrix_tile(const GemmTile& tile) {
-  if (tile.rows > kRowBlocks * amx::kRows) {
-    if constexpr (kRowBlocks < kMostRowBlocks) return matrix_tile<kRowBlocks + 1>(tile);
-  }
-  if constexpr (kRowBlocks <= 2) {
-    if (!tile.stream) return multiply_panels<kRowBlocks, 2>(tile);
-  }
-  multiply_panels<kRowBlocks, 1>(tile);
+  if (tile.stream) return stream(tile);
+  GemmTile part = tile;
+  part.rows = tile.rows / (2 * amx::kRows) * (2 * amx::kRows);
+  if (part.rows > 0) multiply_panels<2, 2>(part);
+  if (part.rows == tile.rows) return;
+  part.x = static_cast<const bf16*>(tile.x) + part.rows * tile.x_depth;
+  part.y += part.rows * tile.y_stride;
+  if (part.rows > 0) part.prefetch_step = 0;  // asked for already
+  part.rows = tile.rows - part.rows;
+  part.rows > amx::kRows ? multiply_panels<2, 2>(part) : multiply_panels<1, 2>(part);
 }
 
 bool find_amx() {
@@ -150,11 +175,11 @@ bool has_amx() {
 }
 
 void fill_gemm_amx(Kernels& kernels) {
-  kernels.gemm_bf16.tile_rows = 2 * amx::kRows;
+  kernels.gemm_bf16.tile_rows = kMostRows;
   kernels.gemm_bf16.tile_panels = 2;
   kernels.gemm_bf16.stream_rows = kMostRowBlocks * amx::kRows;
   kernels.gemm_bf16.block = kBlock;
-  kernels.gemm_bf16.tile = matrix_tile<>;
+  kernels.gemm_bf16.tile = matrix_tile;
 }
 
 }  // namespace espalier

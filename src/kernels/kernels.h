@@ -48,6 +48,7 @@ struct Gemm {
   int64_t stream_rows;      // up to so many rows, panels go by one after the other, in the order of memory
   int64_t input_bytes;      // of one input of one packed row
   int64_t (*packed_depth)(int64_t inputs);  // inputs that a packed row has room for
+  bool packs_by_rows = false;  // the second of these layouts, which any rows of a tile can be packed into by themselves
   // What tiles want of some rows: x [rows, inputs], rows x_stride apart, rounded to the weight type, with a zero where
   // the weights have an input more; as [depth][rows] or [rows][depth], as the tile function reads it.
   void (*pack)(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out);

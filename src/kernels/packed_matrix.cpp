@@ -41,8 +41,8 @@ int64_t panel_bytes(int64_t inputs, WeightType type) {
 
 // Of the panels that tiles take at once: a part that stays in the second-level cache while all tiles go over it.
 constexpr int64_t kPartBytes = 64 << 10;
-// Rows that stay in the second-level cache while a run of panels goes by.
-constexpr int64_t kBandTiles = 16;
+// Tiles and rows that stay in the second-level cache while a run of panels goes by.
+constexpr int64_t kBandTiles = 16, kBandRows = 256;
 constexpr int64_t kLine = 64;  // bytes of a cache line
 // How far ahead of a stream of weights memory is asked for.
 constexpr int64_t kAheadBytes = 3 << 10;
@@ -256,8 +256,9 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
   const int64_t part_bytes = kPartBytes / gemm.tile_panels;
   const int64_t parts = std::clamp<int64_t>((bytes + part_bytes - 1) / part_bytes, 1, std::max<int64_t>(1, depth / 64));
   const auto part_begin = [&](int64_t part) { return depth / gemm.block * part / parts * gemm.block; };
-  for (int64_t band = 0; band < x.tiles; band += kBandTiles) {
-    const int64_t band_end = std::min(x.tiles, band + kBandTiles);
+  const int64_t band_tiles = std::clamp<int64_t>(kBandRows / gemm.tile_rows, 1, kBandTiles);
+  for (int64_t band = 0; band < x.tiles; band += band_tiles) {
+    const int64_t band_end = std::min(x.tiles, band + band_tiles);
     for (int64_t panel = panels.begin, count; panel < panels.end; panel += count) {
       count = std::min(gemm.tile_panels, panels.end - panel);
       // Each call asks for its share of the next panels. In later bands they are in the cache already.
@@ -289,14 +290,18 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
                     .tiles = rows <= gemm.stream_rows ? 1 : (rows + gemm.tile_rows - 1) / gemm.tile_rows,
                     .data = nullptr};
   packed.data = reinterpret_cast<std::byte*>(scratch.floats((rows * packed.depth * gemm.input_bytes + 3) / 4));
-  const auto pack = [&](int64_t tile, int) {
-    gemm.pack(x + packed.tile_begin(tile) * x_stride, x_stride, packed.tile_rows(tile), inputs, packed.depth,
-              packed.tile_data(tile));
+  constexpr int64_t kPieceRows = 16;
+  const int64_t pieces = gemm.packs_by_rows ? (rows + kPieceRows - 1) / kPieceRows : packed.tiles;
+  const auto pack = [&](int64_t piece, int) {
+    const int64_t begin = gemm.packs_by_rows ? piece * kPieceRows : packed.tile_begin(piece);
+    const int64_t count = gemm.packs_by_rows ? std::min(kPieceRows, rows - begin) : packed.tile_rows(piece);
+    gemm.pack(x + begin * x_stride, x_stride, count, inputs, packed.depth,
+              packed.data + begin * packed.depth * gemm.input_bytes);
   };
-  if (packed.tiles > 8) {
-    pool.run(packed.tiles, pack);
+  if (pieces > 8) {
+    pool.run(pieces, pack);
   } else {
-    for (int64_t tile = 0; tile < packed.tiles; ++tile) pack(tile, 0);
+    for (int64_t piece = 0; piece < pieces; ++piece) pack(piece, 0);
   }
 
   // Tasks: runs of panels of one matrix.
