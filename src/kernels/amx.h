@@ -3,7 +3,6 @@
 #pragma once
 
 #if defined(__x86_64__) && defined(__linux__)
-#include <algorithm>
 #include <cstdint>
 
 namespace espalier::amx {
@@ -49,11 +48,6 @@ inline void zero() {
 template <int kSums, int kInputs, int kWeights>
 inline void multiply_bf16() {
   asm volatile("tdpbf16ps %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kInputs), "i"(kWeights));
-}
-// sums [rows][16] i32 += inputs [rows][n][4] x weights [n][16][4], both signed bytes
-template <int kSums, int kInputs, int kWeights>
-inline void multiply_int8() {
-  asm volatile("tdpbssd %%tmm%c2, %%tmm%c1, %%tmm%c0" : : "i"(kSums), "i"(kInputs), "i"(kWeights));
 }
 
 }  // namespace espalier::amx
