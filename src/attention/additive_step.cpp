@@ -14,6 +14,31 @@ int64_t whole_panels(int64_t rows) {
   return (rows + kPanel - 1) / kPanel;
 }
 
+// sums[r] += values[r][0], [1], … in turn.
+struct RowTotals {
+  const float* values;  // [rows][count], `stride` apart
+  int64_t stride, rows, count;
+  int64_t stagger = 0;  // not 0: row r has count + r / stagger values, as the rows of a chain see each other
+  float* sums;
+};
+void add_in_turn(const RowTotals& of) {
+  const auto count_of = [&](int64_t row) { return of.count + (of.stagger > 0 ? row / of.stagger : 0); };
+  constexpr int64_t kTogether = 4;  // an addition waits for the one before it in its row
+  for (int64_t first = 0; first < of.rows; first += kTogether) {
+    const int64_t rows = std::min(kTogether, of.rows - first), common = rows == kTogether ? count_of(first) : 0;
+    const float* values = of.values + first * of.stride;
+    float sums[kTogether];
+    std::copy_n(of.sums + first, rows, sums);
+    for (int64_t j = 0; j < common; ++j) {
+      for (int64_t i = 0; i < kTogether; ++i) sums[i] += values[i * of.stride + j];
+    }
+    for (int64_t i = 0; i < rows; ++i) {
+      for (int64_t j = common; j < count_of(first + i); ++j) sums[i] += values[i * of.stride + j];
+    }
+    std::copy_n(sums, rows, of.sums + first);
+  }
+}
+
 class Additive : public Mechanism {
  public:
   Additive(AdditiveForm form, const AttentionShape& shape, int64_t closed_group)
@@ -40,16 +65,17 @@ class Additive : public Mechanism {
   // Fold: S [M][Dv], then z [M].
   void fold_rows(const Kernels& kernels, int kv_head, const FoldRows& rows, const float* before,
                  float* fold) const override {
-    if (rows.panels) return fold_panels(kernels, rows, features_, shape_.dim_v, before, fold);
-    fold_features(kernels, rows, features_, shape_.dim_v, before, fold,
-                  [&](float* phi) { form_.map->keys(kernels, key_rows(rows, phi, features_), kv_head); });
+    if (rows.features) return add_prepared_features(kernels, rows, features_, shape_.dim_v, before, fold);
+    std::vector<float> phi(static_cast<size_t>(rows.count * features_));  // [rows][M]
+    form_.map->keys(kernels, key_rows(rows, phi.data(), features_), kv_head);
+    add_features(kernels, phi.data(), features_, rows, shape_.dim_v, before, fold);
   }
 
-  // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; then folds at borders.
-  // Of a span: the fold of all rows that it sees.
+  // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; phi(k) of the segment's, row
+  // by row, in the same places; then folds at borders. Of a span: the fold of all rows that it sees.
   int64_t prepared_floats(const SegmentRows& segment) const override {
     if (segment.span) return features_ * (shape_.dim_v + 1);
-    return committed_floats(segment) + fresh_floats(segment) + fold_steps_floats(segment);
+    return committed_floats(segment) + 2 * fresh_floats(segment) + fold_steps_floats(segment);
   }
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                float* prepared) const override {
@@ -58,8 +84,8 @@ class Additive : public Mechanism {
       const RowCopies all(segment, kv_head, state.fold_end(), segment.seen_end(0));
       return fold_rows(kernels, kv_head, all.rows, state.fold(kv_head), prepared);
     }
-    std::vector<float> phi(static_cast<size_t>(kPanel * features_));  // [16][M]
     if (begin == 0) {
+      std::vector<float> phi(static_cast<size_t>(features_));
       std::fill(prepared, prepared + committed_floats(segment), 0.0f);
       std::vector<float> k_row(static_cast<size_t>(shape_.dim_k));
       for (int64_t position = state.first_row(); position < state.length(); ++position) {
@@ -71,19 +97,20 @@ class Additive : public Mechanism {
       }
     }
     float* fresh = prepared + committed_floats(segment);
+    float* phi = fresh + fresh_floats(segment);
     for (int64_t row = begin; row < end; row += kPanel) {
+      const int64_t place = fresh_panel_of(segment, row) * kPanel * features_;
       const MapRows rows{.x = segment.k + row * segment.k_stride + int64_t{kv_head} * shape_.dim_k,
                          .x_stride = segment.k_stride,
                          .count = std::min<int64_t>(kPanel, end - row),
                          .first = state.length(),
                          .depth = segment.depth + row,
-                         .phi = phi.data(),
+                         .phi = phi + place,
                          .phi_stride = features_};
       form_.map->keys(kernels, rows, kv_head);
-      rows_to_panel(rows.phi, rows.phi_stride, 0, rows.count, features_,
-                    fresh + fresh_panel_of(segment, row) * kPanel * features_);
+      rows_to_panel(rows.phi, rows.phi_stride, 0, rows.count, features_, fresh + place);
     }
-    make_fold_steps(kernels, *this, segment, kv_head, begin, end, fresh + fresh_floats(segment), fresh);
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, phi + fresh_floats(segment), phi);
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
@@ -92,13 +119,15 @@ class Additive : public Mechanism {
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
     const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    const int64_t q_floats = int64_t{shape_.heads_per_kv()} * shape_.dim_k;
+    ask_for_rows(segment.q + kv_head * q_floats, segment.q_stride, q_floats, begin, end);
     if (segment.span) {
       for (int64_t first = begin; first < end; first += together) {
         attend_rows(kernels, segment, kv_head, {first, std::min(end, first + together)}, prepared, prepared, scratch);
       }
       return;
     }
-    const float* steps = prepared + committed_floats(segment) + fresh_floats(segment);
+    const float* steps = prepared + committed_floats(segment) + 2 * fresh_floats(segment);
     each_run_of_fold(segment, kv_head, begin, end, together, steps,
                      [&](int64_t first, int64_t last, const float* fold) {
                        attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
@@ -164,11 +193,12 @@ class Additive : public Mechanism {
       const VisibleRows seen = each_other ? visible.range(visible.begin(), visible.begin() + 1) : visible;
       seen.weighted_sum(kernels, scores, window(), static_cast<int>(count), sums + first_query * dim_v,
                         each_other ? heads : 0);
-      for (int64_t i = 0; i < count; ++i) {
-        float& sum = denominators[first_query + i];
-        const int64_t own = each_other ? 1 + i / heads : visible.count();
-        for (int64_t j = 0; j < own; ++j) sum += scores[i * window() + j];
-      }
+      add_in_turn({.values = scores,
+                   .stride = window(),
+                   .rows = count,
+                   .count = each_other ? 1 : visible.count(),
+                   .stagger = each_other ? heads : 0,
+                   .sums = denominators + first_query});
     };
     if (segment.span) return finish_rows(kernels, segment, kv_head, rows, sums, denominators);
     int64_t shared = seen_by_all(segment, rows.begin);

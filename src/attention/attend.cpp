@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <vector>
 
+#include "attention/visible_rows.h"
+
 namespace espalier {
 namespace {
 
@@ -15,15 +17,6 @@ constexpr int64_t kFewPreparedFloats = 16384;
 // Rows of a span see later ones, so all are prepared first.
 bool in_slices(const SegmentRows& segment) {
   return segment.chain && !segment.span;
-}
-
-// Asks for a head's part of rows [begin, end) into the second-level cache: each lies alone, thousands of bytes after
-// the one before it, where no hardware looks ahead.
-void ask_for_rows(const float* rows, int64_t stride, int64_t floats, int64_t begin, int64_t end) {
-  constexpr int64_t kLineFloats = 16;
-  for (int64_t row = begin; row < end; ++row) {
-    for (int64_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(rows + row * stride + i, 0, 2);
-  }
 }
 
 // Rows [begin, end) of a segment, all KV heads.

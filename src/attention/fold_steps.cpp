@@ -36,42 +36,46 @@ int64_t fold_steps_floats(const SegmentRows& segment) {
 }
 
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                     int64_t begin, int64_t end, float* steps, const float* panels) {
+                     int64_t begin, int64_t end, float* steps, const float* features) {
   if (segment.state->layout().fold_floats == 0) return;
   const int64_t last = segment.chain ? fold_steps_before(segment, segment.position(end - 1)) : borders(segment);
   for (int64_t step = begin == 0 ? 0 : fold_steps_before(segment, segment.position(begin - 1)); step < last; ++step) {
-    make_fold_step(kernels, mechanism, segment, kv_head, step, steps, RowAccess::kCopies, panels);
+    make_fold_step(kernels, mechanism, segment, kv_head, step, steps, RowAccess::kCopies, features);
   }
 }
 
-RowCopies::RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end)
+RowCopies::RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, bool values_only)
     : rows{.first = begin, .count = end - begin} {
   const LayerState& state = *segment.state;
   const StateLayout& layout = state.layout();
-  const int64_t width = layout.dim_k + layout.dim_v + layout.dim_extra;
+  const int64_t width = values_only ? layout.dim_v : layout.dim_k + layout.dim_v + layout.dim_extra;
   memory.resize(static_cast<size_t>(rows.count * width));
   rows.k = memory.data();
-  rows.v = rows.k + layout.dim_k;
+  rows.v = rows.k + (values_only ? 0 : layout.dim_k);
   rows.extra = rows.v + layout.dim_v;
   rows.k_stride = rows.v_stride = rows.extra_stride = width;
   for (int64_t position = begin; position < end; ++position) {
+    const bool committed = position < state.length();
+    const int64_t row = position - state.length();
     float* k = memory.data() + (position - begin) * width;
-    float *v = k + layout.dim_k, *extra = v + layout.dim_v;
-    if (position < state.length()) {
+    float* v = k + (values_only ? 0 : layout.dim_k);
+    std::copy_n(committed ? state.v_row(kv_head, position)
+                          : segment.v + row * segment.v_stride + int64_t{kv_head} * layout.dim_v,
+                layout.dim_v, v);
+    if (values_only) continue;
+    float* extra = v + layout.dim_v;
+    if (committed) {
       state.copy_k_row(kv_head, position, k);
-      std::copy_n(state.v_row(kv_head, position), layout.dim_v, v);
       std::copy_n(state.extra_row(kv_head, position), layout.dim_extra, extra);
     } else {
-      const int64_t row = position - state.length();
       std::copy_n(segment.k + row * segment.k_stride + int64_t{kv_head} * layout.dim_k, layout.dim_k, k);
-      std::copy_n(segment.v + row * segment.v_stride + int64_t{kv_head} * layout.dim_v, layout.dim_v, v);
       std::copy_n(segment.extra_of(row, kv_head), layout.dim_extra, extra);
     }
   }
 }
 
 void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                    int64_t step, float* steps, RowAccess access, const float* panels) {
+                    int64_t step, float* steps, RowAccess access, const float* features) {
   const LayerState& state = *segment.state;
   const StateLayout& layout = state.layout();
   const float* previous = step == 0 ? state.fold(kv_head) : fold_at(segment, step - 1, steps);
@@ -94,11 +98,12 @@ void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const Se
                         .extra_stride = int64_t{layout.heads_kv} * layout.dim_extra};
     return mechanism.fold_rows(kernels, kv_head, rows, previous, fold);
   }
-  RowCopies copies(segment, kv_head, begin, end);
-  if (segment.chain && begin >= state.length()) {
-    copies.rows.panels = panels;
-    copies.rows.panel_row = begin - state.length();
-    copies.rows.panel_turn = fresh_panels(segment);
+  const bool prepared = features && segment.chain && begin >= state.length();
+  RowCopies copies(segment, kv_head, begin, end, prepared);
+  if (prepared) {
+    copies.rows.features = features;
+    copies.rows.feature_row = begin - state.length();
+    copies.rows.feature_turn = fresh_panels(segment) * kPanel;
   }
   mechanism.fold_rows(kernels, kv_head, copies.rows, previous, fold);
 }
@@ -124,28 +129,23 @@ void add_outer_products(const Kernels& kernels, const float* phi, int64_t featur
                         .start_factor = factor});
 }
 
-void fold_panels(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v, const float* before,
-                 float* fold) {
-  ESPALIER_CHECK(rows.count > 0);
+void add_features(const Kernels& kernels, const float* phi, int64_t features, const FoldRows& rows, int64_t dim_v,
+                  const float* before, float* fold) {
   float* z = fold + features * dim_v;
   if (before != fold) std::copy_n(before + features * dim_v, features, z);
-  for (int64_t row = 0, next; row < rows.count; row = next) {
-    const int64_t lane = (rows.panel_row + row) % kPanel, panel = (rows.panel_row + row) / kPanel % rows.panel_turn;
-    next = std::min(rows.count, row + kPanel - lane);
-    const float* phi = rows.panels + panel * kPanel * features + lane;  // [M][16] from this lane on
-    for (int64_t m = 0; m < features; ++m) {
-      for (int64_t i = 0; i < next - row; ++i) z[m] += phi[m * kPanel + i];
-    }
-    kernels.weighted_sum({.weights = phi,
-                          .weight_stride = kPanel,
-                          .queries = features,
-                          .rows = rows.v_row(row),
-                          .count = next - row,
-                          .row_stride = rows.v_stride,
-                          .dim = dim_v,
-                          .out = fold,
-                          .out_stride = dim_v,
-                          .start = row == 0 ? before : nullptr});
+  for (int64_t row = 0; row < rows.count; ++row) kernels.add(z, phi + row * features, features, z);
+  add_outer_products(kernels, phi, features, rows, dim_v, before, 1.0f, fold);
+}
+
+void add_prepared_features(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v,
+                           const float* before, float* fold) {
+  ESPALIER_CHECK(rows.count > 0);
+  FoldRows part = rows;
+  for (int64_t row = 0; row < rows.count; row += part.count) {
+    const int64_t place = (rows.feature_row + row) % rows.feature_turn;
+    part.count = std::min(rows.count - row, rows.feature_turn - place);
+    part.v = rows.v_row(row);
+    add_features(kernels, rows.features + place * features, features, part, dim_v, row == 0 ? before : fold, fold);
   }
 }
 

@@ -14,7 +14,7 @@ namespace espalier {
 // Rows at positions [begin, end), of the state and then of a chain, side by side: of all heads they are often 4 KiB
 // apart, all in the same few cache sets, and a block is read many times.
 struct RowCopies {
-  RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end);
+  RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, bool values_only = false);
   RowCopies(const RowCopies&) = delete;
 
   std::vector<float> memory;
@@ -23,15 +23,15 @@ struct RowCopies {
 
 int64_t fold_steps_floats(const SegmentRows& segment);
 // Those that rows [begin, end) need beside what the rows before them do. Of a chain `steps` holds those of one slice
-// (kSlice), again and again; of a tree or where every block has its own fold, all of them. `panels`, if given, are
-// those of a chain's rows: FoldRows::panels.
+// (kSlice), again and again; of a tree or where every block has its own fold, all of them. `features`, if given, are
+// those of a chain's rows, where fresh_panel_of() puts their panels: FoldRows::features.
 void make_fold_steps(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                     int64_t begin, int64_t end, float* steps, const float* panels = nullptr);
+                     int64_t begin, int64_t end, float* steps, const float* features = nullptr);
 // One of them, [0, borders), after those before it: for a mechanism whose rows depend on the folds before them. Its
 // fold_rows() may get a chain's rows where they lie, if it reads each of them once.
 enum class RowAccess { kCopies, kInPlace };
 void make_fold_step(const Kernels& kernels, const Mechanism& mechanism, const SegmentRows& segment, int kv_head,
-                    int64_t step, float* steps, RowAccess access = RowAccess::kCopies, const float* panels = nullptr);
+                    int64_t step, float* steps, RowAccess access = RowAccess::kCopies, const float* features = nullptr);
 // How many of them a node at `position` needs.
 int64_t fold_steps_before(const SegmentRows& segment, int64_t position);
 // The fold that a node at `position` reads.
@@ -99,21 +99,11 @@ inline void read_fold(const Kernels& kernels, const FoldSum& sum) {
 void add_outer_products(const Kernels& kernels, const float* phi, int64_t features, const FoldRows& rows, int64_t dim_v,
                         const float* before, float factor, float* fold);
 
-// The same from rows.panels, and with z, as below.
-void fold_panels(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v, const float* before,
-                 float* fold);
-
-// A fold of S [features][Dv] and z [features]: S += phi(k_j) v_j^T, z += phi(k_j), rows in turn. phi(out
-// [rows.count][features]).
-template <class Phi>
-void fold_features(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v, const float* before,
-                   float* fold, Phi&& phi) {
-  float* z = fold + features * dim_v;
-  if (before != fold) std::copy_n(before + features * dim_v, features, z);
-  std::vector<float> all(static_cast<size_t>(rows.count * features));  // [rows][M]
-  phi(all.data());
-  for (int64_t row = 0; row < rows.count; ++row) kernels.add(z, all.data() + row * features, features, z);
-  add_outer_products(kernels, all.data(), features, rows, dim_v, before, 1.0f, fold);
-}
+// A fold of S [features][Dv] and z [features]: S += phi_j v_j^T, z += phi_j, rows in turn; phi [rows.count][features].
+void add_features(const Kernels& kernels, const float* phi, int64_t features, const FoldRows& rows, int64_t dim_v,
+                  const float* before, float* fold);
+// The same from rows.features.
+void add_prepared_features(const Kernels& kernels, const FoldRows& rows, int64_t features, int64_t dim_v,
+                           const float* before, float* fold);
 
 }  // namespace espalier

@@ -67,8 +67,9 @@ class Lolcats : public Mechanism {
                  float* fold) const override {
     const int64_t dim = shape_.dim_k;
     const HedgehogWeight weight{feature_k_.data() + kv_head * dim * dim, dim, dim};
-    fold_features(kernels, rows, features_, shape_.dim_v, before, fold,
-                  [&](float* phi) { hedgehog(kernels, key_rows(rows, phi, features_), weight); });
+    std::vector<float> phi(static_cast<size_t>(rows.count * features_));  // [rows][M]
+    hedgehog(kernels, key_rows(rows, phi.data(), features_), weight);
+    add_features(kernels, phi.data(), features_, rows, shape_.dim_v, before, fold);
   }
 
   int64_t prepared_floats(const SegmentRows& segment) const override {

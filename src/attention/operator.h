@@ -114,10 +114,10 @@ struct FoldRows {
   int64_t first, count;
   const float *k, *v, *extra;
   int64_t k_stride, v_stride, extra_stride;
-  // What prepare() has made of these rows, where it says so: panels [M][16], row j in lane panel_row + j of panel_turn
-  // panels that come in turn.
-  const float* panels = nullptr;
-  int64_t panel_row = 0, panel_turn = 0;
+  // What prepare() has made of these rows, where it says so (k and extra are not given then): features [M], row j's the
+  // (feature_row + j)-th of feature_turn rows that come in turn.
+  const float* features = nullptr;
+  int64_t feature_row = 0, feature_turn = 0;
 
   const float* k_row(int64_t row) const { return k + row * k_stride; }
   const float* v_row(int64_t row) const { return v + row * v_stride; }

@@ -23,6 +23,15 @@ inline int64_t fresh_panel_of(const SegmentRows& segment, int64_t row) {
 int64_t fresh_panels_floats(const SegmentRows& segment);
 void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels);
 
+// Asks for a head's part of rows [begin, end) into the second-level cache: each lies alone, thousands of bytes after
+// the one before it, where no hardware looks ahead.
+inline void ask_for_rows(const float* rows, int64_t stride, int64_t floats, int64_t begin, int64_t end) {
+  constexpr int64_t kLineFloats = 16;
+  for (int64_t row = begin; row < end; ++row) {
+    for (int64_t i = 0; i < floats; i += kLineFloats) __builtin_prefetch(rows + row * stride + i, 0, 2);
+  }
+}
+
 // Rows [count][dim], `stride` floats apart, into lanes [lane, lane + count) of a panel [dim][16]; where lane is 0 and
 // count below 16, zeros into the others.
 void rows_to_panel(const float* rows, int64_t stride, int64_t lane, int64_t count, int64_t dim, float* panel);
