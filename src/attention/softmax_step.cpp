@@ -19,10 +19,20 @@ class Softmax : public Mechanism {
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v};
   }
-  int64_t prepared_floats(const SegmentRows& segment) const override { return fresh_panels_floats(segment); }
+  // Panels of the keys; of a longer chain its values, too: rows of all heads are often a multiple of 1 KiB apart, all
+  // in the same few cache sets, and are read again and again.
+  int64_t prepared_floats(const SegmentRows& segment) const override {
+    return fresh_panels_floats(segment) + (copies_values(segment) ? segment.rows * shape_.dim_v : 0);
+  }
   void prepare(const Kernels&, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                float* prepared) const override {
     make_fresh_panels(segment, kv_head, begin, end, prepared);
+    if (!copies_values(segment)) return;
+    float* values = prepared + fresh_panels_floats(segment);
+    for (int64_t row = begin; row < end; ++row) {
+      std::copy_n(segment.v + row * segment.v_stride + int64_t{kv_head} * shape_.dim_v, shape_.dim_v,
+                  values + row * shape_.dim_v);
+    }
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return segment.rows + kMostQueries * (kTile + kPanel + 2 * int64_t{shape_.dim_v} + 4);
@@ -56,6 +66,13 @@ class Softmax : public Mechanism {
   }
 
  private:
+  static bool copies_values(const SegmentRows& segment) { return segment.chain && segment.rows > kPanel; }
+  VisibleRows visible_rows(const SegmentRows& segment, int kv_head, int64_t row, const float* prepared,
+                           int32_t* path) const {
+    return VisibleRows(segment, kv_head, row, path)
+        .with_values(copies_values(segment) ? prepared + fresh_panels_floats(segment) : nullptr);
+  }
+
   // Queries that go over a tile of the past together.
   static constexpr int kTileQueries = 12, kMostQueries = std::max(kTileQueries, kMaxHeadsPerKv);
 
@@ -127,14 +144,14 @@ class Softmax : public Mechanism {
     const int64_t shared = segment.chain ? segment.seen_end(begin) : segment.state->length();
     int64_t tile = 0;
     {
-      const VisibleRows first(segment, kv_head, begin, path);
+      const VisibleRows first = visible_rows(segment, kv_head, begin, prepared, path);
       for (; tile + kTile <= shared || (segment.span && tile < shared); tile += kTile) {
         add_tile(kernels, first.range(tile, tile + kTile), {q, queries}, bias, prepared, all);
       }
     }
     // The last tile of a chain's rows, each with one position more than the row before it.
     if (segment.chain && tile < shared && segment.seen_end(end - 1) <= tile + kTile) {
-      const VisibleRows last(segment, kv_head, end - 1, path);
+      const VisibleRows last = visible_rows(segment, kv_head, end - 1, prepared, path);
       add_tile(kernels, last.range(tile, tile + kTile), {q, queries, 0, heads}, bias, prepared, all);
       tile += kTile;
     }
@@ -142,7 +159,7 @@ class Softmax : public Mechanism {
     for (int64_t row = begin; row < end; ++row) {
       const int first_query = static_cast<int>(row - begin) * heads;
       const Running own = all.from(first_query, dim_v);
-      const VisibleRows visible(segment, kv_head, row, path);
+      const VisibleRows visible = visible_rows(segment, kv_head, row, prepared, path);
       for (tile = own_tiles; tile < visible.end(); tile += kTile) {
         add_tile(kernels, visible.range(tile, tile + kTile), {q + first_query, heads, first_query}, bias, prepared,
                  own);

@@ -68,6 +68,12 @@ VisibleRows::VisibleRows(const SegmentRows& segment, int kv_head, int64_t row, i
     path[segment.depth[node]] = node;
 }
 
+VisibleRows VisibleRows::with_values(const float* values) const {
+  VisibleRows other = *this;
+  other.values_ = values;
+  return other;
+}
+
 VisibleRows VisibleRows::range(int64_t begin, int64_t end) const {
   VisibleRows narrowed = *this;
   narrowed.end_ = std::min(end, end_);
@@ -191,8 +197,11 @@ void VisibleRows::key_squares(const Kernels& kernels, const float* fresh_panels,
 void VisibleRows::weighted_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,
                                float* out, int64_t stagger) const {
   const int64_t dim = segment_.state->layout().dim_v;
-  weighted_sum(kernels, {&LayerState::v_row, segment_.v + kv_head_ * dim, dim, segment_.v_stride}, weights,
-               weight_stride, queries, out, dim, stagger);
+  const Values values{.committed = &LayerState::v_row,
+                      .fresh = values_ ? values_ : segment_.v + kv_head_ * dim,
+                      .committed_stride = dim,
+                      .fresh_stride = values_ ? dim : segment_.v_stride};
+  weighted_sum(kernels, values, weights, weight_stride, queries, out, dim, stagger);
 }
 
 void VisibleRows::weighted_extra_sum(const Kernels& kernels, const float* weights, int64_t weight_stride, int queries,

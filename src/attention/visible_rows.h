@@ -56,6 +56,8 @@ class VisibleRows {
   int64_t end() const { return end_; }
   // Looks at [begin, end), clipped to what there is.
   VisibleRows range(int64_t begin, int64_t end) const;
+  // Takes the segment's values of this KV head from [R][Dv], without gaps, instead of where they lie; null: no change.
+  VisibleRows with_values(const float* values) const;
   int64_t begin() const { return begin_; }
   int64_t count() const { return end_ - begin_; }
 
@@ -97,6 +99,7 @@ class VisibleRows {
   int kv_head_;
   int64_t position_;
   const int32_t* path_;  // row by depth; null for a chain
+  const float* values_ = nullptr;
   int64_t begin_, end_;
 };
 
