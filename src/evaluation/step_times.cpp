@@ -158,6 +158,7 @@ StepTimes measure_step_times(const Model& model, const StepTimesOptions& options
     model.prefill(state, prompt, workspace, nullptr, &last);
     const double prefill_ms = ms_since(start);
     state_bytes = state.bytes();
+    verify_ms(model, state, 1, workspace, output);  // steps follow steps; after a prompt, caches hold other things
     std::map<int64_t, double> round;
     const int64_t deepest = model.max_tree_depth(state.length());
     for (const int64_t nodes : kVerifySizes) {
