@@ -155,6 +155,11 @@ class Softmax : public Mechanism {
       add_tile(kernels, last.range(tile, tile + kTile), {q, queries, 0, heads}, bias, prepared, all);
       tile += kTile;
     }
+    // The last tile of a tree's rows.
+    if (!segment.chain && tile < shared && last_end(segment, begin, end) <= tile + kTile) {
+      add_tree_tile(kernels, tile, {q, queries}, bias, prepared, path, all);
+      tile += kTile;
+    }
     const int64_t own_tiles = tile;
     for (int64_t row = begin; row < end; ++row) {
       const int first_query = static_cast<int>(row - begin) * heads;
@@ -169,6 +174,43 @@ class Softmax : public Mechanism {
     }
   }
 
+  // The first position that none of a tree's rows [begin, end) sees.
+  static int64_t last_end(const SegmentRows& segment, int64_t begin, int64_t end) {
+    int64_t last = 0;
+    for (int64_t row = begin; row < end; ++row) last = std::max(last, segment.seen_end(row));
+    return last;
+  }
+
+  // A tile that ends among the rows of a tree: all of them go over its committed rows together, then each over its
+  // path.
+  void add_tree_tile(const Kernels& kernels, int64_t tile, const Queries& queries, const Bias& bias,
+                     const float* prepared, int32_t* path, const Running& running) const {
+    const int heads = bias.heads;
+    const int64_t committed = bias.segment.state->length(), dim_v = shape_.dim_v;
+    const TileSums sums = tile == 0 ? running : running.tile;
+    const auto rows_of = [&](int query, int64_t begin, int64_t end) {
+      return VisibleRows(bias.segment, bias.kv_head, bias.begin + query / heads, path).range(begin, end);
+    };
+    const VisibleRows shared = rows_of(0, tile, committed);
+    float* temporary = running.scores + queries.count * kTile;
+    shared.scores(kernels, queries.q, queries.count, prepared, temporary, running.scores, kTile);
+    for (int query = 0; query < queries.count; query += heads) {
+      const VisibleRows own = rows_of(query, committed, tile + kTile);
+      float* scores = running.scores + query * kTile;
+      own.scores(kernels, queries.q + query, heads, prepared, temporary, scores + shared.count(), kTile);
+      weigh(kernels, tile, shared.count() + own.count(), {queries.q + query, heads, query}, bias, scores,
+            {sums.out, sums.maximum + query, sums.sum + query});
+    }
+    std::fill_n(sums.out, queries.count * dim_v, 0.0f);
+    shared.weighted_sum(kernels, running.scores, kTile, queries.count, sums.out);
+    for (int query = 0; query < queries.count; query += heads) {
+      rows_of(query, committed, tile + kTile)
+          .weighted_sum(kernels, running.scores + query * kTile + shared.count(), kTile, heads,
+                        sums.out + query * dim_v);
+    }
+    if (tile > 0) merge(kernels, running.tile, queries.count, running);
+  }
+
   void add_tile(const Kernels& kernels, const VisibleRows& rows, const Queries& queries, const Bias& bias,
                 const float* prepared, const Running& running) const {
     const bool first = rows.begin() == 0;
@@ -179,27 +221,10 @@ class Softmax : public Mechanism {
   // scores [queries][kTile], then [queries][16] of memory.
   void tile_sums(const Kernels& kernels, const VisibleRows& rows, const Queries& queries, const Bias& bias,
                  const float* prepared, float* scores, const TileSums& sums) const {
-    const float factor = softmax_scale(shape_);
     rows.scores(kernels, queries.q, queries.count, prepared, scores + queries.count * kTile, scores, kTile);
     const int stagger = queries.stagger;
     const int64_t fewest = stagger > 0 ? rows.count() - (queries.count - 1) / stagger : rows.count();
-    ExpRows weights{.x = scores,
-                    .stride = kTile,
-                    .rows = queries.count,
-                    .count = fewest,
-                    .stagger = stagger,
-                    .factor = factor,
-                    .maxima = sums.maximum,
-                    .sums = sums.sum};
-    if (bias.segment.bias.values) {
-      for (int i = 0; i < queries.count; ++i) {
-        float* own = scores + i * kTile;
-        kernels.scale(own, factor, weights.count_of(i), own);
-        bias.add(queries.first + i, rows.begin(), weights.count_of(i), own);
-      }
-      weights.factor = 1.0f;
-    }
-    kernels.exp_rows(weights);
+    weigh(kernels, rows.begin(), fewest, queries, bias, scores, sums);
     std::fill_n(sums.out, queries.count * shape_.dim_v, 0.0f);
     if (stagger > 0) {
       const int64_t newest = rows.begin() + fewest - 1;  // that the first query sees
@@ -209,6 +234,30 @@ class Softmax : public Mechanism {
     } else {
       rows.weighted_sum(kernels, scores, kTile, queries.count, sums.out);
     }
+  }
+
+  // scores [queries][kTile] of positions from `begin` on -> weights; their maxima and sums. The first query has
+  // `fewest`.
+  void weigh(const Kernels& kernels, int64_t begin, int64_t fewest, const Queries& queries, const Bias& bias,
+             float* scores, const TileSums& sums) const {
+    const float factor = softmax_scale(shape_);
+    ExpRows weights{.x = scores,
+                    .stride = kTile,
+                    .rows = queries.count,
+                    .count = fewest,
+                    .stagger = queries.stagger,
+                    .factor = factor,
+                    .maxima = sums.maximum,
+                    .sums = sums.sum};
+    if (bias.segment.bias.values) {
+      for (int i = 0; i < queries.count; ++i) {
+        float* own = scores + i * kTile;
+        kernels.scale(own, factor, weights.count_of(i), own);
+        bias.add(queries.first + i, begin, weights.count_of(i), own);
+      }
+      weights.factor = 1.0f;
+    }
+    kernels.exp_rows(weights);
   }
 
   // Takes one tile's sums into the running ones.

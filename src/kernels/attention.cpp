@@ -118,7 +118,7 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t be
     const float* row_values = row(j) + c;
     V16 values[kWidth];
     for (int w = 0; w < kWidth; ++w) {
-      if constexpr (kQueries <= 3) ask_for(row_values + kRowsAhead * s.row_stride + w * 16);
+      if constexpr (kQueries <= 6) ask_for(row_values + kRowsAhead * s.row_stride + w * 16);
       values[w] = load(row_values + w * 16);
     }
     add_weighted(acc, values, weights + j * s.weight_step, s.weight_stride);

@@ -153,7 +153,7 @@ inline plain::Sequence path_sequence(const plain::Sequence& past, int64_t length
     to.assign(from.begin(), from.begin() + length);
     for (const int32_t n : path) to.push_back(rows[static_cast<size_t>(n)]);
   };
-  if (!past.hidden.empty()) gather(past.hidden, tree.hidden, whole.hidden);
+  if (!tree.hidden.empty()) gather(past.hidden, tree.hidden, whole.hidden);
   gather(past.q, tree.q, whole.q);
   gather(past.k, tree.k, whole.k);
   gather(past.v, tree.v, whole.v);

@@ -219,6 +219,28 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
   }
 }
 
+// A tree's rows go over a long past together, up to its last committed row; wherever a tile of the past ends.
+TEST_P(Steps, NodesBehindALongPastAreChainsAlongTheirPaths) {
+  Random random(15);
+  const Kernels& kernels = best_kernels();
+  const auto mechanism = make_mechanism(spec(), shape());
+  mechanism->load(testing::random_parameters(*mechanism, random));
+  plain::Sequence past;
+  append_random(past, shape(), 600, random);
+  for (const int64_t length : {100, 250, 255, 256, 257, 505, 600}) {
+    const LayerState state = committed(kernels, *mechanism, past, length);
+    const Tree tree = random_tree(shape(), 14, std::min<int64_t>(12, max_depth(mechanism->layout(), length)), random);
+    const auto got = testing::step(kernels, *mechanism, shape(), state, tree.rows, tree.parent, {}, 2);
+    for (size_t node = 0; node < got.size(); ++node) {
+      const plain::Sequence path = testing::path_sequence({}, 0, tree.rows, tree.parent, static_cast<int32_t>(node));
+      std::vector<int32_t> chain;
+      for (size_t r = 0; r < path.q.size(); ++r) chain.push_back(static_cast<int32_t>(r) - 1);
+      ASSERT_EQ(got[node], testing::step(kernels, *mechanism, shape(), state, path, chain).back())
+          << "P=" << length << " node " << node;
+    }
+  }
+}
+
 // However the work of one row is shared out, tiles of a long past included.
 TEST_P(Steps, ARowIsTheSameOnAnyNumberOfThreads) {
   Random random(14);
