@@ -159,10 +159,10 @@ void matrix_tile(const GemmTile& tile) {
 }
 
 bool find_amx() {
-  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24, kInt8 = 1u << 25;
+  constexpr unsigned kBf16 = 1u << 22, kTile = 1u << 24;
   unsigned a = 0, b = 0, c = 0, features = 0;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &features) == 0) return false;
-  if ((~features & (kBf16 | kTile | kInt8)) != 0) return false;
+  if ((~features & (kBf16 | kTile)) != 0) return false;
   constexpr long kRequestPermission = 0x1023, kTileData = 18;  // asked once, for all threads of the process
   return syscall(SYS_arch_prctl, kRequestPermission, kTileData) == 0;
 }

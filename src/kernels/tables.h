@@ -10,7 +10,7 @@ void fill_gemm(Isa isa, Kernels& kernels);
 void fill_gemm_dot(Kernels& kernels);      // gemm_bf16 of kAvx512Bf16
 void fill_gemm_int_dot(Kernels& kernels);  // the quantized products of the same, where it has vpdpbusd
 void fill_gemm_amx(Kernels& kernels);      // gemm_bf16 of kAmx, from that of kAvx512Bf16
-bool has_amx();                            // of bf16 and bytes, and the system lets us
+bool has_amx();                            // of bf16, and the system lets us
 void fill_rows(Isa isa, Kernels& kernels);
 void fill_attention(Isa isa, Kernels& kernels);
 
