@@ -71,11 +71,12 @@ class Additive : public Mechanism {
     add_features(kernels, phi.data(), features_, rows, shape_.dim_v, before, fold);
   }
 
-  // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; phi(k) of the segment's, row
-  // by row, in the same places; then folds at borders. Of a span: the fold of all rows that it sees.
+  // Panels [M][16] of phi(k): of the committed rows that are held, then of the segment's; phi(k) row by row, of a chain
+  // in the same places, as its folds are made of them; then folds at borders. Of a span: the fold of all rows that it
+  // sees.
   int64_t prepared_floats(const SegmentRows& segment) const override {
     if (segment.span) return features_ * (shape_.dim_v + 1);
-    return committed_floats(segment) + 2 * fresh_floats(segment) + fold_steps_floats(segment);
+    return committed_floats(segment) + fresh_floats(segment) + row_floats(segment) + fold_steps_floats(segment);
   }
   void prepare(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                float* prepared) const override {
@@ -100,17 +101,18 @@ class Additive : public Mechanism {
     float* phi = fresh + fresh_floats(segment);
     for (int64_t row = begin; row < end; row += kPanel) {
       const int64_t place = fresh_panel_of(segment, row) * kPanel * features_;
+      float* own = phi + (segment.chain ? place : 0);
       const MapRows rows{.x = segment.k + row * segment.k_stride + int64_t{kv_head} * shape_.dim_k,
                          .x_stride = segment.k_stride,
                          .count = std::min<int64_t>(kPanel, end - row),
                          .first = state.length(),
                          .depth = segment.depth + row,
-                         .phi = phi + place,
+                         .phi = own,
                          .phi_stride = features_};
       form_.map->keys(kernels, rows, kv_head);
       rows_to_panel(rows.phi, rows.phi_stride, 0, rows.count, features_, fresh + place);
     }
-    make_fold_steps(kernels, *this, segment, kv_head, begin, end, phi + fresh_floats(segment), phi);
+    make_fold_steps(kernels, *this, segment, kv_head, begin, end, phi + row_floats(segment), phi);
   }
 
   int64_t scratch_floats(const SegmentRows& segment) const override {
@@ -127,7 +129,7 @@ class Additive : public Mechanism {
       }
       return;
     }
-    const float* steps = prepared + committed_floats(segment) + 2 * fresh_floats(segment);
+    const float* steps = prepared + committed_floats(segment) + fresh_floats(segment) + row_floats(segment);
     each_run_of_fold(segment, kv_head, begin, end, together, steps,
                      [&](int64_t first, int64_t last, const float* fold) {
                        attend_rows(kernels, segment, kv_head, {first, last}, fold, prepared, scratch);
@@ -153,6 +155,9 @@ class Additive : public Mechanism {
     return (whole_panels(state.length()) - state.first_row() / kPanel) * kPanel * features_;
   }
   int64_t fresh_floats(const SegmentRows& segment) const { return fresh_panels(segment) * kPanel * features_; }
+  int64_t row_floats(const SegmentRows& segment) const {
+    return segment.chain ? fresh_floats(segment) : kPanel * features_;
+  }
 
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, Range rows, const float* fold,
                    const float* prepared, float* scratch) const {

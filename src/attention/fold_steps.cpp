@@ -50,9 +50,9 @@ RowCopies::RowCopies(const SegmentRows& segment, int kv_head, int64_t begin, int
   const StateLayout& layout = state.layout();
   const int64_t width = values_only ? layout.dim_v : layout.dim_k + layout.dim_v + layout.dim_extra;
   memory.resize(static_cast<size_t>(rows.count * width));
-  rows.k = memory.data();
-  rows.v = rows.k + (values_only ? 0 : layout.dim_k);
-  rows.extra = rows.v + layout.dim_v;
+  rows.k = values_only ? nullptr : memory.data();
+  rows.v = memory.data() + (values_only ? 0 : layout.dim_k);
+  rows.extra = values_only ? nullptr : rows.v + layout.dim_v;
   rows.k_stride = rows.v_stride = rows.extra_stride = width;
   for (int64_t position = begin; position < end; ++position) {
     const bool committed = position < state.length();

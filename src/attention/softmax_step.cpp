@@ -66,7 +66,9 @@ class Softmax : public Mechanism {
   }
 
  private:
-  static bool copies_values(const SegmentRows& segment) { return segment.chain && segment.rows > kPanel; }
+  static bool copies_values(const SegmentRows& segment) {
+    return segment.chain && segment.keys && segment.rows > kPanel;
+  }
   VisibleRows visible_rows(const SegmentRows& segment, int kv_head, int64_t row, const float* prepared,
                            int32_t* path) const {
     return VisibleRows(segment, kv_head, row, path)
@@ -157,7 +159,7 @@ class Softmax : public Mechanism {
     }
     // The last tile of a tree's rows.
     if (!segment.chain && tile < shared && last_end(segment, begin, end) <= tile + kTile) {
-      add_tree_tile(kernels, tile, {q, queries}, bias, prepared, path, all);
+      add_tree_tile(kernels, tile, RowRun(segment, kv_head, heads, begin, end, tile, path), bias, prepared, all);
       tile += kTile;
     }
     const int64_t own_tiles = tile;
@@ -181,34 +183,19 @@ class Softmax : public Mechanism {
     return last;
   }
 
-  // A tile that ends among the rows of a tree: all of them go over its committed rows together, then each over its
-  // path.
-  void add_tree_tile(const Kernels& kernels, int64_t tile, const Queries& queries, const Bias& bias,
-                     const float* prepared, int32_t* path, const Running& running) const {
-    const int heads = bias.heads;
-    const int64_t committed = bias.segment.state->length(), dim_v = shape_.dim_v;
+  // The rest of what a tree's rows see, which ends in this tile: they go over its committed rows together.
+  void add_tree_tile(const Kernels& kernels, int64_t tile, const RowRun& run, const Bias& bias, const float* prepared,
+                     const Running& running) const {
     const TileSums sums = tile == 0 ? running : running.tile;
-    const auto rows_of = [&](int query, int64_t begin, int64_t end) {
-      return VisibleRows(bias.segment, bias.kv_head, bias.begin + query / heads, path).range(begin, end);
-    };
-    const VisibleRows shared = rows_of(0, tile, committed);
-    float* temporary = running.scores + queries.count * kTile;
-    shared.scores(kernels, queries.q, queries.count, prepared, temporary, running.scores, kTile);
-    for (int query = 0; query < queries.count; query += heads) {
-      const VisibleRows own = rows_of(query, committed, tile + kTile);
-      float* scores = running.scores + query * kTile;
-      own.scores(kernels, queries.q + query, heads, prepared, temporary, scores + shared.count(), kTile);
-      weigh(kernels, tile, shared.count() + own.count(), {queries.q + query, heads, query}, bias, scores,
-            {sums.out, sums.maximum + query, sums.sum + query});
-    }
-    std::fill_n(sums.out, queries.count * dim_v, 0.0f);
-    shared.weighted_sum(kernels, running.scores, kTile, queries.count, sums.out);
-    for (int query = 0; query < queries.count; query += heads) {
-      rows_of(query, committed, tile + kTile)
-          .weighted_sum(kernels, running.scores + query * kTile + shared.count(), kTile, heads,
-                        sums.out + query * dim_v);
-    }
-    if (tile > 0) merge(kernels, running.tile, queries.count, running);
+    run.scores(kernels, {.fresh = prepared, .dim = shape_.dim_k}, running.scores + run.queries() * kTile,
+               running.scores, kTile);
+    run.each_length([&](int first, int count, int64_t length, int) {
+      weigh(kernels, tile, length, {run.q() + first, count, first}, bias, running.scores + first * kTile,
+            {sums.out, sums.maximum + first, sums.sum + first});
+    });
+    std::fill_n(sums.out, run.queries() * shape_.dim_v, 0.0f);
+    run.weighted_sum(kernels, running.scores, kTile, sums.out);
+    if (tile > 0) merge(kernels, running.tile, run.queries(), running);
   }
 
   void add_tile(const Kernels& kernels, const VisibleRows& rows, const Queries& queries, const Bias& bias,

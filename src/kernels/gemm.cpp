@@ -218,6 +218,7 @@ Gemm quantized_gemm() {
           .input_bytes = 1,
           .packed_depth = quantized_row_bytes,
           .pack = pack_quantized<kBits, kZero, kMinimum>,
+          .packs_by_rows = true,
           .tile = all_panels<KernelQuantized<kBits, kMinimum>>};
 }
 

@@ -136,8 +136,8 @@ void fill_gemm_dot(Kernels& kernels) {
       .stream_rows = kMostStreamRows,
       .input_bytes = sizeof(bf16),
       .packed_depth = packed_depth,
-      .packs_by_rows = true,
       .pack = pack_rows,
+      .packs_by_rows = true,
       .tile = prefetches_into_second_level() ? dot_tiles<kIntoSecondLevel> : dot_tiles<kIntoFirstLevel>};
 }
 

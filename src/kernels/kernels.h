@@ -26,7 +26,7 @@ struct GemmTile {
   const void* x;         // what Gemm::pack made of these rows,
   int64_t x_depth;       // with this depth
   int64_t begin;         // the first input of this part
-  int64_t rows;          // 1..Gemm::tile_rows
+  int64_t rows;          // 1..Gemm::tile_rows; of a stream 1..Gemm::stream_rows
   const void* weights;   // input `begin` of the first panel, see kernels/packed_matrix.h
   int64_t depth;         // how many inputs; even for bf16, whole superblocks of quantized weights
   int64_t panels;        // how many panels,
@@ -48,10 +48,11 @@ struct Gemm {
   int64_t stream_rows;      // up to so many rows, panels go by one after the other, in the order of memory
   int64_t input_bytes;      // of one input of one packed row
   int64_t (*packed_depth)(int64_t inputs);  // inputs that a packed row has room for
-  bool packs_by_rows = false;  // the second of these layouts, which any rows of a tile can be packed into by themselves
   // What tiles want of some rows: x [rows, inputs], rows x_stride apart, rounded to the weight type, with a zero where
   // the weights have an input more; as [depth][rows] or [rows][depth], as the tile function reads it.
   void (*pack)(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out);
+  bool packs_by_rows = false;  // [rows][depth]: any rows of a tile can be packed by themselves
+  int64_t ahead_bytes = 4096;  // how far ahead of a stream of weights memory is asked for
   void (*tile)(const GemmTile&);
 };
 

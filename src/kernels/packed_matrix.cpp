@@ -44,8 +44,6 @@ constexpr int64_t kPartBytes = 64 << 10;
 // Tiles and rows that stay in the second-level cache while a run of panels goes by.
 constexpr int64_t kBandTiles = 16, kBandRows = 256;
 constexpr int64_t kLine = 64;  // bytes of a cache line
-// How far ahead of a stream of weights memory is asked for.
-constexpr int64_t kAheadBytes = 3 << 10;
 
 const Gemm& gemm_of(const Kernels& kernels, WeightType type) {
   switch (type) {
@@ -248,7 +246,7 @@ void multiply_panels(const Panels& panels, const PackedRows& x, const OutputRows
     gemm.tile(tile);
   };
   if (tile.stream) {
-    tile.prefetch = reinterpret_cast<const char*>(weights.data()) + panels.begin * bytes + kAheadBytes;
+    tile.prefetch = reinterpret_cast<const char*>(weights.data()) + panels.begin * bytes + gemm.ahead_bytes;
     tile.prefetch_step = kLine;
     return run(0, panels.begin, panels.end - panels.begin, 0, depth);
   }
@@ -298,7 +296,7 @@ void multiply(const Kernels& kernels, ThreadPool& pool, Arena& scratch, std::spa
     gemm.pack(x + begin * x_stride, x_stride, count, inputs, packed.depth,
               packed.data + begin * packed.depth * gemm.input_bytes);
   };
-  if (pieces > 8) {
+  if (pieces > 6) {  // some 100 rows
     pool.run(pieces, pack);
   } else {
     for (int64_t piece = 0; piece < pieces; ++piece) pack(piece, 0);

@@ -385,16 +385,17 @@ TEST(Spans, ABiasOnTreesIsThatOfTheirPaths) {
     const auto parameters = testing::random_parameters(*mechanism, random);
     mechanism->load(parameters);
     plain::Sequence past;
-    append_random(past, shape, 7, random);
-    const LayerState state = committed(best_kernels(), *mechanism, past, 7);
-    const Tree tree = random_tree(shape, 12, std::min<int64_t>(6, max_depth(mechanism->layout(), 7)), random);
+    const int64_t length = i % 2 == 0 ? 7 : 300;
+    append_random(past, shape, length, random);
+    const LayerState state = committed(best_kernels(), *mechanism, past, length);
+    const Tree tree = random_tree(shape, 12, std::min<int64_t>(6, max_depth(mechanism->layout(), length)), random);
     std::vector<float> biases;
     for (int64_t i = 0; i < shape.heads * (2 * kReach + 1); ++i) biases.push_back(random.normal());
     const RelativeBias bias{biases.data(), kReach};
     const auto got = testing::step(best_kernels(), *mechanism, shape, state, tree.rows, tree.parent, {}, 1,
                                    {.span = false, .keys = true, .bias = bias});
     for (int32_t node = 0; node < static_cast<int32_t>(tree.parent.size()); ++node) {
-      const plain::Sequence path = testing::path_sequence(past, 7, tree.rows, tree.parent, node);
+      const plain::Sequence path = testing::path_sequence(past, length, tree.rows, tree.parent, node);
       const auto expected =
           plain::attention_row(spec, shape, parameters, path, static_cast<int64_t>(path.k.size()) - 1, false, bias);
       for (size_t c = 0; c < expected.size(); ++c) {
