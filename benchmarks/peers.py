@@ -10,10 +10,11 @@ others the directory that `espalier save` writes, which CTranslate2's converter 
 measure alike: a prefill of 512 up to the last row's logits, greedy decoding of 32 behind it, a step over 8 tokens
 behind it with the logits of all. CTranslate2 cannot step over several tokens behind others, so that row is left out.
 
-A peer whose packages are missing is left out with a note, one that fails with an error; the others are measured. On a
-CPU with AMX, g++ 12 builds a llama.cpp whose Q8_0 and Q4_0 crash; one without it is built by CMAKE_ARGS="-DGGML_NATIVE=OFF
--DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=ON -DGGML_AVX512_VBMI=ON
--DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON". Refuses a llama.cpp that was built without what the CPU has.
+A peer whose packages are missing is left out with a note, one that fails with an error; the others are measured.
+Refuses a llama.cpp that was built without AVX512_BF16, AVX512_VNNI, AVX2 or FMA where the CPU has them. On a CPU with AMX,
+g++ 12 builds one whose Q8_0 and Q4_0 crash (CMAKE_ARGS=-DGGML_NATIVE=ON); without AMX it is built by
+CMAKE_ARGS="-DGGML_NATIVE=OFF -DGGML_AVX=ON -DGGML_AVX2=ON -DGGML_FMA=ON -DGGML_F16C=ON -DGGML_BMI2=ON -DGGML_AVX512=ON
+-DGGML_AVX512_VBMI=ON -DGGML_AVX512_VNNI=ON -DGGML_AVX512_BF16=ON".
 Says so when other processes took part of the CPU: peers whose threads spin at barriers lose far more by that.
 """
 import argparse
@@ -236,15 +237,20 @@ def print_row(row):
     print(f"{names}\t{row['espalier']:.1f}\t{row['theirs']:.1f}\t{row['ratio']:.2f}\t{spread}", flush=True)
 
 
+CRASHES = {-signal.SIGSEGV: "SIGSEGV", -signal.SIGILL: "SIGILL", -signal.SIGABRT: "SIGABRT"}
+
+
 def failure(name, error):
     """One line about a process that ended without figures."""
-    last = ((error.stderr or "").strip().splitlines() or [""])[-1]
+    if not isinstance(error, subprocess.CalledProcessError):
+        return f"error: [{name}] expected figures, got {error}"
+    last = ((error.stderr or "").strip().splitlines() or [f"exit code {error.returncode}"])[-1]
     if last.startswith("error:"):
         return last
-    if error.returncode < 0:  # as llama.cpp's 8-bit products do where g++ 12 built them with AMX
-        signal_name = signal.Signals(-error.returncode).name
-        return f"error: [{name}] expected figures, got {signal_name}; try a build without what crashes (see --help)"
-    return f"error: [{name}] expected figures, got {last or f'exit code {error.returncode}'}"
+    program = pathlib.Path(error.cmd[0]).name
+    if error.returncode in CRASHES and program != ESPALIER.name:
+        return f"error: [{name}] expected figures, got {CRASHES[error.returncode]}; try another build of it (see --help)"
+    return f"error: [{name}] expected figures, got from {program}: {last}"
 
 
 def compare(options):
@@ -260,7 +266,7 @@ def compare(options):
             for weights in KINDS[peer]:
                 try:
                     rounds, others = take_turns(peer, weights, options, pathlib.Path(folder) / "model")
-                except subprocess.CalledProcessError as error:
+                except (subprocess.CalledProcessError, ValueError, IndexError) as error:
                     failed.append(f"{peer} {weights}")
                     print(failure(failed[-1], error), file=sys.stderr)
                     continue
