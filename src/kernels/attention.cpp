@@ -82,15 +82,6 @@ void panel_squares(const float* panel, int64_t dim, float* sums) {
   store(acc, sums);
 }
 
-// acc[q] += weight_q * values.
-template <int kQueries, int kWidth, int kQuery = 0>
-HWY_INLINE void add_weighted(V16 (&acc)[kQueries][kWidth], const V16 (&values)[kWidth], const float* weight,
-                             int64_t stride) {
-  const V16 factor = broadcast(*weight);
-  for (int w = 0; w < kWidth; ++w) add_product(factor, values[w], acc[kQuery][w]);
-  if constexpr (kQuery + 1 < kQueries) add_weighted<kQueries, kWidth, kQuery + 1>(acc, values, weight + stride, stride);
-}
-
 // kQueries queries over rows [begin, end) and kWidth panels of columns from c on, so that each value that is read
 // serves them all.
 template <int kQueries, int kWidth, class Row>

@@ -15,7 +15,11 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
-constexpr int kMostRows = 6;  // of a tile: their sums stay in AVX2's registers
+// Rows of a tile, whose sums stay in registers, with AVX-512 beside as many for a second panel, which shares what is
+// loaded of the rows.
+constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
+constexpr int kMostQuantizedRows = 6;
+constexpr int kStreamRows = 3;
 
 // The same pointer, which the compiler may not connect with earlier loads: it would keep what they gave in registers
 // that the sums need.
@@ -26,43 +30,49 @@ HWY_INLINE const T* reloaded(const T* p) {
 }
 
 // The sums that earlier inputs gave, or zeros.
-template <int kRows>
-HWY_INLINE void load_tile(const GemmTile& tile, int64_t panel, V16 (&acc)[kRows]) {
-  const int64_t output = panel * kPanel, count = tile.outputs - output;
-  for (int r = 0; r < kRows; ++r) {
-    const float* y = tile.y + r * tile.y_stride + output;
-    acc[r] = !tile.continues ? broadcast(0.0f) : count >= kPanel ? load(y) : load_tail(y, count, 0.0f);
-  }
-}
-
-template <int kRows>
-HWY_INLINE void store_tile(const V16 (&acc)[kRows], const GemmTile& tile, int64_t panel) {
-  const int64_t output = panel * kPanel, count = tile.outputs - output;
-  for (int r = 0; r < kRows; ++r) {
-    float* y = tile.y + r * tile.y_stride + output;
-    if (count >= kPanel) {
-      store(acc[r], y);
-    } else {
-      store_tail(acc[r], y, count);
+template <int kRows, int kPanels>
+HWY_INLINE void load_tile(const GemmTile& tile, int64_t panel, V16 (&acc)[kRows][kPanels]) {
+  for (int p = 0; p < kPanels; ++p) {
+    const int64_t output = (panel + p) * kPanel, count = tile.outputs - output;
+    for (int r = 0; r < kRows; ++r) {
+      const float* y = tile.y + r * tile.y_stride + output;
+      acc[r][p] = !tile.continues ? broadcast(0.0f) : count >= kPanel ? load(y) : load_tail(y, count, 0.0f);
     }
   }
 }
 
-// One input (f32) or pair of inputs (bf16) of a panel. x [kRows] or [2][kRows].
-template <int kRows>
-HWY_INLINE void add_input(V16 (&acc)[kRows], const float* x, const float* w) {
-  const V16 weights = load(w);
-  const float* row_x = reloaded(x);
-  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), weights, acc[r]);
+template <int kRows, int kPanels>
+HWY_INLINE void store_tile(const V16 (&acc)[kRows][kPanels], const GemmTile& tile, int64_t panel) {
+  for (int p = 0; p < kPanels; ++p) {
+    const int64_t output = (panel + p) * kPanel, count = tile.outputs - output;
+    for (int r = 0; r < kRows; ++r) {
+      float* y = tile.y + r * tile.y_stride + output;
+      if (count >= kPanel) {
+        store(acc[r][p], y);
+      } else {
+        store_tail(acc[r][p], y, count);
+      }
+    }
+  }
 }
 
-template <int kRows>
-HWY_INLINE void add_pair(V16 (&acc)[kRows], const float* x, const uint16_t* w) {
+// One input (f32) or pair of inputs (bf16) of some panels. x [kRows] or [2][kRows].
+template <int kRows, int kPanels>
+HWY_INLINE void add_input(V16 (&acc)[kRows][kPanels], const float* x, const float* w, int64_t panel_stride) {
+  V16 weights[kPanels];
+  for (int p = 0; p < kPanels; ++p) weights[p] = load(w + p * panel_stride);
+  add_weighted(acc, weights, reloaded(x), 1);
+}
+
+template <int kRows, int kPanels>
+HWY_INLINE void add_pair(V16 (&acc)[kRows][kPanels], const float* x, const uint16_t* w, int64_t panel_stride) {
   const float* row_x = reloaded(x);
-  const V16 odd = odd_of_pairs(w);
-  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[kRows + r]), odd, acc[r]);
-  const V16 even = even_of_pairs(reloaded(w));
-  for (int r = 0; r < kRows; ++r) add_product(broadcast(row_x[r]), even, acc[r]);
+  V16 weights[kPanels];
+  for (int p = 0; p < kPanels; ++p) weights[p] = odd_of_pairs(w + p * panel_stride);
+  add_weighted(acc, weights, row_x + kRows, 1);
+  w = reloaded(w);
+  for (int p = 0; p < kPanels; ++p) weights[p] = even_of_pairs(w + p * panel_stride);
+  add_weighted(acc, weights, row_x, 1);
 }
 
 // x rounded by `round`, side by side: out [depth][rows]. In blocks, so that the rounding is done by lanes.
@@ -92,33 +102,37 @@ void pack_bf16(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, i
 }
 
 // With every input a line of the memory that will be needed next is asked for, so that its way to the cache takes the
-// time that the sums take.
-template <int kRows>
+// time that the sums take. Returns what is next.
+template <int kLines>
+HWY_INLINE const char* ask_for_lines(const char* next, int64_t step) {
+  for (int i = 0; i < kLines; ++i) __builtin_prefetch(next + i * step, 0, 3);
+  return next + kLines * step;
+}
+
+template <int kRows, int kPanels>
 void tile_f32(const GemmTile& tile, int64_t panel) {
   const float* w = static_cast<const float*>(tile.weights) + panel * tile.panel_stride;
   const float* x = static_cast<const float*>(tile.x) + tile.begin * kRows;
   const char* next = tile.prefetch + panel * tile.depth * tile.prefetch_step;
-  V16 acc[kRows];
+  V16 acc[kRows][kPanels];
   load_tile(tile, panel, acc);
   for (int64_t k = 0; k < tile.depth; ++k) {
-    __builtin_prefetch(next, 0, 3);
-    next += tile.prefetch_step;
-    add_input(acc, x + k * kRows, w + k * kPanel);
+    next = ask_for_lines<kPanels>(next, tile.prefetch_step);
+    add_input(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
   }
   store_tile(acc, tile, panel);
 }
 
-template <int kRows>
+template <int kRows, int kPanels>
 void tile_bf16(const GemmTile& tile, int64_t panel) {
   const uint16_t* w = static_cast<const uint16_t*>(tile.weights) + panel * tile.panel_stride;
   const float* x = static_cast<const float*>(tile.x) + tile.begin * kRows;
   const char* next = tile.prefetch + panel * (tile.depth / 2) * tile.prefetch_step;
-  V16 acc[kRows];
+  V16 acc[kRows][kPanels];
   load_tile(tile, panel, acc);
   for (int64_t k = 0; k < tile.depth; k += 2) {
-    __builtin_prefetch(next, 0, 3);
-    next += tile.prefetch_step;
-    add_pair(acc, x + k * kRows, w + k * kPanel);
+    next = ask_for_lines<kPanels>(next, tile.prefetch_step);
+    add_pair(acc, x + k * kRows, w + k * kPanel, tile.panel_stride);
   }
   store_tile(acc, tile, panel);
 }
@@ -148,7 +162,7 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
   constexpr QuantizedFormat kFormat{kBits, 0, kMinimum};
   constexpr uint32_t kMask = kBits == 8 ? 255 : 15;
   const auto* block = static_cast<const std::byte*>(tile.weights) + panel * tile.panel_stride;
-  V16 acc[kRows], dot[kRows];
+  V16 acc[kRows][1], dot[kRows];
   load_tile(tile, panel, acc);
   for (int64_t group = tile.begin / kGroup; group < (tile.begin + tile.depth) / kGroup; ++group) {
     const std::byte* weights = block + kFormat.header_bytes() + group % 2 * kFormat.group_bytes();
@@ -164,42 +178,52 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
     }
     const V16 d = load_halves(block + group % 2 * 32);
     for (int r = 0; r < kRows; ++r) {
-      acc[r] = fma(mul(d, broadcast(x[r]->scale)), dot[r], acc[r]);
+      acc[r][0] = fma(mul(d, broadcast(x[r]->scale)), dot[r], acc[r][0]);
     }
     if constexpr (kMinimum) {
       const V16 m = load_halves(block + 64 + group % 2 * 32);
-      for (int r = 0; r < kRows; ++r) acc[r] = fma(m, broadcast(x[r]->sum), acc[r]);
+      for (int r = 0; r < kRows; ++r) acc[r][0] = fma(m, broadcast(x[r]->sum), acc[r][0]);
     }
     if (group % 2 == 1) block += kFormat.superblock_bytes();
   }
   store_tile(acc, tile, panel);
 }
 
-// All panels of a tile; Kernel::run<kRows>(tile, panel) is one.
+// All panels of a tile; Kernel::run<kRows, kPanels>(tile, panel) is one or some side by side.
 template <class Kernel, int kRows = 1>
 void all_panels(const GemmTile& tile) {
   if (tile.rows == kRows) {
-    for (int64_t panel = 0; panel < tile.panels; ++panel) Kernel::template run<kRows>(tile, panel);
+    int64_t panel = 0;
+    // Of fewer rows, which stream, memory serves one panel better.
+    if constexpr (Kernel::kPanels > 1 && kRows > kStreamRows) {
+      for (; panel + Kernel::kPanels <= tile.panels; panel += Kernel::kPanels) {
+        Kernel::template run<kRows, Kernel::kPanels>(tile, panel);
+      }
+    }
+    for (; panel < tile.panels; ++panel) Kernel::template run<kRows, 1>(tile, panel);
     return;
   }
-  if constexpr (kRows < kMostRows) all_panels<Kernel, kRows + 1>(tile);
+  if constexpr (kRows < Kernel::kRows) all_panels<Kernel, kRows + 1>(tile);
 }
 
 struct KernelF32 {
-  template <int kRows>
+  static constexpr int kRows = kMostRows, kPanels = kPanelsTogether;
+  template <int kRows, int kPanels>
   static void run(const GemmTile& tile, int64_t panel) {
-    tile_f32<kRows>(tile, panel);
+    tile_f32<kRows, kPanels>(tile, panel);
   }
 };
 struct KernelBf16 {
-  template <int kRows>
+  static constexpr int kRows = kMostRows, kPanels = kPanelsTogether;
+  template <int kRows, int kPanels>
   static void run(const GemmTile& tile, int64_t panel) {
-    tile_bf16<kRows>(tile, panel);
+    tile_bf16<kRows, kPanels>(tile, panel);
   }
 };
 template <int kBits, bool kMinimum>
 struct KernelQuantized {
-  template <int kRows>
+  static constexpr int kRows = kMostQuantizedRows, kPanels = 1;
+  template <int kRows, int kPanels>
   static void run(const GemmTile& tile, int64_t panel) {
     tile_quantized<kRows, kBits, kMinimum>(tile, panel);
   }
@@ -212,9 +236,9 @@ void pack_quantized(const float* x, int64_t x_stride, int64_t rows, int64_t inpu
 
 template <int kBits, int kZero, bool kMinimum>
 Gemm quantized_gemm() {
-  return {.tile_rows = kMostRows,
+  return {.tile_rows = kMostQuantizedRows,
           .block = kSuperblock,
-          .stream_rows = 3,
+          .stream_rows = kStreamRows,
           .input_bytes = 1,
           .packed_depth = quantized_row_bytes,
           .pack = pack_quantized<kBits, kZero, kMinimum>,
@@ -227,15 +251,17 @@ void fill_gemm_table(Kernels& kernels) {
   kernels.gemm_int4 = quantized_gemm<4, 8, false>();
   kernels.gemm_int4_min = quantized_gemm<4, 0, true>();
   kernels.gemm_f32 = {.tile_rows = kMostRows,
+                      .tile_panels = kPanelsTogether,
                       .block = 1,
-                      .stream_rows = 3,
+                      .stream_rows = kStreamRows,
                       .input_bytes = sizeof(float),
                       .packed_depth = [](int64_t inputs) { return inputs; },
                       .pack = pack_f32,
                       .tile = all_panels<KernelF32>};
   kernels.gemm_bf16 = {.tile_rows = kMostRows,
+                       .tile_panels = kPanelsTogether,
                        .block = 2,
-                       .stream_rows = 3,
+                       .stream_rows = kStreamRows,
                        .input_bytes = sizeof(float),
                        .packed_depth = [](int64_t inputs) { return (inputs + 1) / 2 * 2; },
                        .pack = pack_bf16,

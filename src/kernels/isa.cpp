@@ -11,11 +11,11 @@ Kernels assemble(Isa isa) {
   Kernels kernels{};
   kernels.isa = isa;
   fill_gemm(isa, kernels);
-  const bool dots = isa == Isa::kAvx512Bf16 || isa == Isa::kAmx;
-  if (dots) fill_gemm_dot(kernels);
+  if (isa >= Isa::kAvx2) fill_gemm_int_pairs(kernels);
 #if defined(__x86_64__)
-  if (dots && __builtin_cpu_supports("avx512vnni")) fill_gemm_int_dot(kernels);
+  if (isa >= Isa::kAvx512 && __builtin_cpu_supports("avx512vnni")) fill_gemm_int_dot(kernels);
 #endif
+  if (isa >= Isa::kAvx512Bf16) fill_gemm_dot(kernels);
   if (isa == Isa::kAmx) fill_gemm_amx(kernels);
   fill_rows(isa, kernels);
   fill_attention(isa, kernels);
@@ -28,7 +28,8 @@ bool supported(Isa isa) {
       return true;
 #if defined(__x86_64__)
     case Isa::kAvx2:
-      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
+      return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("f16c") &&
+             __builtin_cpu_supports("bmi2");
     case Isa::kAmx:
       return supported(Isa::kAvx512Bf16) && has_amx();
     case Isa::kAvx512Bf16:

@@ -366,6 +366,16 @@ HWY_INLINE void add_product(const V16& a, const V16& b, V16& sum) {
 #endif
 }
 
+// acc[r] += weight[r * stride] * values, in place. Recursive, so that every sum has a constant index: one with a loop's
+// would live in memory.
+template <int kRows, int kWidth, int kRow = 0>
+HWY_INLINE void add_weighted(V16 (&acc)[kRows][kWidth], const V16 (&values)[kWidth], const float* weight,
+                             int64_t stride) {
+  const V16 factor = broadcast(*weight);
+  for (int w = 0; w < kWidth; ++w) add_product(factor, values[w], acc[kRow][w]);
+  if constexpr (kRow + 1 < kRows) add_weighted<kRows, kWidth, kRow + 1>(acc, values, weight + stride, stride);
+}
+
 }  // namespace HWY_NAMESPACE
 }  // namespace espalier
 HWY_AFTER_NAMESPACE();

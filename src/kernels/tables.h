@@ -7,10 +7,11 @@
 namespace espalier {
 
 void fill_gemm(Isa isa, Kernels& kernels);
-void fill_gemm_dot(Kernels& kernels);      // gemm_bf16 of kAvx512Bf16
-void fill_gemm_int_dot(Kernels& kernels);  // the quantized products of the same, where it has vpdpbusd
-void fill_gemm_amx(Kernels& kernels);      // gemm_bf16 of kAmx, from that of kAvx512Bf16
-bool has_amx();                            // of bf16, and the system lets us
+void fill_gemm_dot(Kernels& kernels);        // gemm_bf16 of kAvx512Bf16
+void fill_gemm_int_pairs(Kernels& kernels);  // quantized products from kAvx2 on,
+void fill_gemm_int_dot(Kernels& kernels);    // and from kAvx512 on where it has vpdpbusd
+void fill_gemm_amx(Kernels& kernels);        // gemm_bf16 of kAmx, from that of kAvx512Bf16
+bool has_amx();                              // of bf16, and the system lets us
 void fill_rows(Isa isa, Kernels& kernels);
 void fill_attention(Isa isa, Kernels& kernels);
 

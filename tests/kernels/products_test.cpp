@@ -271,6 +271,57 @@ TEST(Quantized, GroupsKeepWhatTheyCanHold) {
   }
 }
 
+// Sums of the greatest weights and inputs that there are, of one sign and of both: what instructions with sums of 16
+// bits could cut off.
+TEST(Quantized, SumsOfExtremesAreWhole) {
+  constexpr int64_t kOutputs = 19, kInputs = 160, kRows = 13;
+  constexpr float kScale = 0.5f, kLeast = -1.25f;
+  const struct {
+    WeightType type;
+    QuantizedFormat format;
+    int low, high;
+  } types[] = {{WeightType::kInt8, kInt8Format, 1, 255},
+               {WeightType::kInt4, kInt4Format, 0, 15},
+               {WeightType::kInt4Min, kInt4MinFormat, 0, 15}};
+  const auto positive = [](int64_t pattern, int64_t k) {  // all, none, every other, every other pair, the first half
+    return pattern % 5 == 0 || (pattern % 5 == 2 && k % 2 == 0) || (pattern % 5 == 3 && k % 4 < 2) ||
+           (pattern % 5 == 4 && k % kGroup < kGroup / 2);
+  };
+  for (const auto& [type, format, low, high] : types) {
+    const float least = format.minimum ? kLeast : 0.0f;
+    const auto q_of = [&](int64_t o, int64_t k) { return positive(o, k) ? high : low; };
+    std::vector<float> weights, x;
+    for (int64_t o = 0; o < kOutputs; ++o) {
+      for (int64_t k = 0; k < kInputs; ++k) {
+        weights.push_back(kScale * static_cast<float>(q_of(o, k) - format.zero) + least);
+      }
+    }
+    for (int64_t r = 0; r < kRows; ++r) {
+      for (int64_t k = 0; k < kInputs; ++k) x.push_back(positive(r, k) ? 1.0f : -1.0f);
+    }
+    WeightMemory memory;
+    const PackedMatrix matrix(weights.data(), kOutputs, kInputs, type, memory);
+    const PackedMatrix* const matrices[] = {&matrix};
+    for (const Isa isa : supported_isas()) {
+      ThreadPool pool(1);
+      Arena arena;
+      std::vector<float> y(kRows * kOutputs), row(kInputs);
+      const OutputRows out[] = {{y.data(), kOutputs}};
+      multiply(kernels_for(isa), pool, arena, matrices, x.data(), kRows, kInputs, out);
+      for (int64_t o = 0; o < kOutputs; ++o) {
+        matrix.row(o, row.data());
+        for (int64_t k = 0; k < kInputs; ++k) ASSERT_NEAR(row[k], weights[o * kInputs + k], 0.35);
+        for (int64_t r = 0; r < kRows; ++r) {
+          double sum = 0;
+          for (int64_t k = 0; k < kInputs; ++k) sum += double{row[k]} * x[r * kInputs + k];
+          ASSERT_NEAR(y[r * kOutputs + o], sum, 2e-3)
+              << weight_type_name(type) << " " << isa_name(isa) << " row " << r << " output " << o;
+        }
+      }
+    }
+  }
+}
+
 // A row that is not finite gives NaN where it counts, and rows of zeros or of the smallest numbers give zeros.
 TEST(Quantized, RowsThatAreNotFiniteAndRowsOfNothing) {
   WeightMemory memory;
