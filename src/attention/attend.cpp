@@ -10,6 +10,8 @@ namespace {
 
 // Rows of one task: they share what is read of the past, so few only where threads would have nothing to do.
 constexpr int64_t kMostRowsPerTask = 32, kFewestRowsPerTask = 4;
+// Up to so many rows go over tiles of the past together.
+constexpr int64_t kMostTileRows = 32;
 
 // Up to so much is prepared sooner than other threads hear of it.
 constexpr int64_t kFewPreparedFloats = 16384;
@@ -35,22 +37,26 @@ struct PastTiles {
   int64_t scratch_floats;
 };
 
-// A row alone, with too few KV heads for the threads to have equal shares: tiles of the past are shared out, too.
+// Tiles of the past are shared out, and each is read once.
 void attend_past_tiles(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
-                       const SegmentRows& row, const PastTiles& past) {
+                       const SegmentRows& segment, const PastTiles& past) {
   const int heads_kv = mechanism.layout().heads_kv;
-  const int64_t floats = mechanism.tile_floats();
+  const int64_t floats = mechanism.tile_floats(segment);
   float* found = scratch.floats(heads_kv * past.tiles * floats);  // [Hk][tiles][floats]
   const auto prepared_of = [&](int64_t head) { return past.prepared + head * past.prepared_floats; };
-  for (int head = 0; head < heads_kv; ++head) mechanism.prepare(kernels, row, head, 0, 1, prepared_of(head));
+  for (int head = 0; head < heads_kv; ++head) {
+    mechanism.prepare(kernels, segment, head, 0, segment.rows, prepared_of(head));
+  }
   pool.run(heads_kv * past.tiles, [&](int64_t task, int worker) {
     const int64_t head = task / past.tiles;
-    mechanism.attend_tile(kernels, row, static_cast<int>(head), task % past.tiles, prepared_of(head),
+    mechanism.attend_tile(kernels, segment, static_cast<int>(head), task % past.tiles, prepared_of(head),
                           past.worker_scratch + worker * past.scratch_floats, found + task * floats);
   });
-  for (int head = 0; head < heads_kv; ++head) {
-    mechanism.merge_tiles(kernels, row, head, past.tiles, found + head * past.tiles * floats);
-  }
+  const auto merge = [&](int64_t head, int) {
+    mechanism.merge_tiles(kernels, segment, static_cast<int>(head), past.tiles, found + head * past.tiles * floats);
+  };
+  if (segment.rows > 1) return pool.run(heads_kv, merge);
+  for (int head = 0; head < heads_kv; ++head) merge(head, 0);
 }
 
 }  // namespace
@@ -98,9 +104,10 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
       mechanism.make_gates(kernels, segments[s], begin, std::min(segments[s].rows, begin + kPanel));
     });
   }
-  const int64_t past_tiles = segments.size() == 1 && most_rows == 1 && pool.size() > 1 && heads_kv < 2 * pool.size()
-                                 ? mechanism.past_tiles(segments[0])
-                                 : 0;
+  // A row alone reads each tile once either way: it gains where KV heads are too few for the threads to have equal
+  // shares.
+  const bool gains = most_rows == 1 ? pool.size() > 1 && heads_kv < 2 * pool.size() : most_rows <= kMostTileRows;
+  const int64_t past_tiles = segments.size() == 1 && gains ? mechanism.past_tiles(segments[0]) : 0;
   const bool by_tiles = past_tiles > 1;
   if (by_tiles) {
     attend_past_tiles(kernels, pool, scratch, mechanism, segments[0],

@@ -10,7 +10,7 @@
 namespace espalier {
 
 // Writes `out` of every segment. Tasks are (segment, KV head) for what the rows of a head share, then (segment, KV
-// head, rows) for the rows, or (KV head, tile of the past) for a row alone; no cut changes a bit of the result.
+// head, rows) for the rows, or (KV head, tile of the past) for all of a tree; no cut changes a bit of the result.
 void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mechanism& mechanism,
             std::span<const SegmentRows> segments);
 

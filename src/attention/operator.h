@@ -171,14 +171,16 @@ class Mechanism {
   virtual void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                       const float* prepared, float* scratch) const = 0;
 
-  // One row over a long past, where there are too few KV heads for all threads: tasks take a tile of the past each and
-  // leave `found` [tile_floats()], of which merge_tiles() makes the row's result: the bits of attend(). 0 tiles: not
-  // this mechanism.
+  // A tree over a long past: tasks take a tile of the past each, once for all rows, and leave `found` [tile_floats()],
+  // of which merge_tiles() makes the rows' results: the bits of attend(). 0 tiles: not this mechanism, or these rows.
   virtual int64_t past_tiles(const SegmentRows& segment) const {
     (void)segment;
     return 0;
   }
-  virtual int64_t tile_floats() const { return 0; }
+  virtual int64_t tile_floats(const SegmentRows& segment) const {
+    (void)segment;
+    return 0;
+  }
   virtual void attend_tile(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tile,
                            const float* prepared, float* scratch, float* found) const {
     (void)kernels, (void)segment, (void)kv_head, (void)tile, (void)prepared, (void)scratch, (void)found;

@@ -39,30 +39,55 @@ class Softmax : public Mechanism {
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
-    const int64_t together = std::max(1, kTileQueries / shape_.heads_per_kv());
+    const int64_t together = rows_together();
     for (int64_t row = begin; row < end; row += together) {
       attend_rows(kernels, segment, kv_head, row, std::min(end, row + together), prepared, scratch);
     }
   }
 
-  int64_t past_tiles(const SegmentRows& segment) const override { return (segment.seen_end(0) + kTile - 1) / kTile; }
-  int64_t tile_floats() const override { return int64_t{shape_.heads_per_kv()} * (shape_.dim_v + 2); }
+  // All rows end in the same tile, of which the first one sees something, or there are none.
+  int64_t past_tiles(const SegmentRows& segment) const override {
+    const int64_t last = segment.rows == 1 ? segment.seen_end(0) : last_end(segment, 0, segment.rows);
+    const int64_t tiles = (last + kTile - 1) / kTile;
+    return segment.rows == 1 || (!segment.span && (tiles - 1) * kTile < segment.seen_end(0)) ? tiles : 0;
+  }
+  int64_t tile_floats(const SegmentRows& segment) const override {
+    return segment.rows * shape_.heads_per_kv() * (shape_.dim_v + 2);
+  }
   void attend_tile(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tile, const float* prepared,
                    float* scratch, float* found) const override {
     const int heads = shape_.heads_per_kv();
-    const VisibleRows all(segment, kv_head, 0, reinterpret_cast<int32_t*>(scratch));
-    const QueryHeads row(segment, heads, kv_head, 0, shape_.dim_k);
-    tile_sums(kernels, all.range(tile * kTile, (tile + 1) * kTile), {row.q, heads}, {segment, kv_head, heads, 0},
-              prepared, scratch + segment.rows, found_sums(found));
+    const int64_t begin = tile * kTile, end = begin + kTile, together = rows_together();
+    int32_t* path = reinterpret_cast<int32_t*>(scratch);
+    float* scores = scratch + segment.rows;
+    for (int64_t row = 0; row < segment.rows; row += together) {
+      const int64_t rows_end = std::min(segment.rows, row + together);
+      const RowRun run(segment, kv_head, heads, row, rows_end, begin, path);
+      const Bias bias{segment, kv_head, heads, row};
+      const TileSums sums = found_sums(segment, found).from(row * heads, shape_.dim_v);
+      if (end <= shared_end(segment, row) || segment.rows == 1) {
+        const VisibleRows first = visible_rows(segment, kv_head, row, prepared, path);
+        tile_sums(kernels, first.range(begin, end), {run.q(), run.queries()}, bias, prepared, scores, sums);
+      } else if (segment.chain) {
+        const VisibleRows last = visible_rows(segment, kv_head, rows_end - 1, prepared, path);
+        tile_sums(kernels, last.range(begin, end), {run.q(), run.queries(), 0, heads}, bias, prepared, scores, sums);
+      } else {
+        tree_tile_sums(kernels, begin, run, bias, prepared, scores, sums);
+      }
+    }
   }
   void merge_tiles(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t tiles,
                    float* found) const override {
-    const TileSums running = found_sums(found);
-    for (int64_t tile = 1; tile < tiles; ++tile) {
-      merge(kernels, found_sums(found + tile * tile_floats()), shape_.heads_per_kv(), running);
+    const int heads = shape_.heads_per_kv();
+    const TileSums all = found_sums(segment, found);
+    for (int64_t row = 0; row < segment.rows; ++row) {
+      const TileSums running = all.from(row * heads, shape_.dim_v);
+      for (int64_t tile = 1; tile < tiles; ++tile) {
+        const TileSums own = found_sums(segment, found + tile * tile_floats(segment));
+        merge(kernels, own.from(row * heads, shape_.dim_v), heads, running);
+      }
+      divide_rows(kernels, running.out, running.sum, heads, shape_.dim_v, output_of(segment, shape_, kv_head, 0, row));
     }
-    divide_rows(kernels, running.out, running.sum, shape_.heads_per_kv(), shape_.dim_v,
-                output_of(segment, shape_, kv_head, 0, 0));
   }
 
  private:
@@ -76,17 +101,20 @@ class Softmax : public Mechanism {
   }
 
   // Queries that go over a tile of the past together.
-  static constexpr int kTileQueries = 12, kMostQueries = std::max(kTileQueries, kMaxHeadsPerKv);
+  static constexpr int kTileQueries = 24, kMostQueries = std::max(kTileQueries, kMaxHeadsPerKv);
+  int64_t rows_together() const { return std::max(1, kTileQueries / shape_.heads_per_kv()); }
 
   // Sums of some queries over a tile, or over the tiles so far. Tiles begin at multiples of kTile whoever looks, so the
   // sums are the same for a query alone.
   struct TileSums {
     float* out;            // [queries][Dv]
     float *maximum, *sum;  // [queries]
+
+    TileSums from(int64_t query, int64_t dim_v) const { return {out + query * dim_v, maximum + query, sum + query}; }
   };
-  TileSums found_sums(float* found) const {
-    const int heads = shape_.heads_per_kv();
-    return {found + 2 * heads, found, found + heads};
+  TileSums found_sums(const SegmentRows& segment, float* found) const {
+    const int64_t queries = segment.rows * shape_.heads_per_kv();
+    return {found + 2 * queries, found, found + queries};
   }
 
   // Those over the tiles so far, and memory for one more.
@@ -94,13 +122,7 @@ class Softmax : public Mechanism {
     float* scores;  // [queries][kTile], then [queries][16]
     TileSums tile;
 
-    Running from(int query, int64_t dim_v) const {
-      Running part = *this;
-      part.out += query * dim_v;
-      part.maximum += query;
-      part.sum += query;
-      return part;
-    }
+    Running from(int64_t query, int64_t dim_v) const { return {TileSums::from(query, dim_v), scores, tile}; }
   };
 
   // Queries that go over the same rows; first, … to a Bias. With `stagger`, so many of them end at the last row, as
@@ -143,7 +165,7 @@ class Softmax : public Mechanism {
       std::copy(own.q, own.q + heads, q + (row - begin) * heads);
     }
     // Tiles that all these rows see whole, a span's last one too; then each row's others.
-    const int64_t shared = segment.chain ? segment.seen_end(begin) : segment.state->length();
+    const int64_t shared = shared_end(segment, begin);
     int64_t tile = 0;
     {
       const VisibleRows first = visible_rows(segment, kv_head, begin, prepared, path);
@@ -176,7 +198,12 @@ class Softmax : public Mechanism {
     }
   }
 
-  // The first position that none of a tree's rows [begin, end) sees.
+  // Positions before this one are seen by all rows from `begin` on.
+  static int64_t shared_end(const SegmentRows& segment, int64_t begin) {
+    return segment.chain ? segment.seen_end(begin) : segment.state->length();
+  }
+
+  // The first position that none of the rows [begin, end) sees.
   static int64_t last_end(const SegmentRows& segment, int64_t begin, int64_t end) {
     int64_t last = 0;
     for (int64_t row = begin; row < end; ++row) last = std::max(last, segment.seen_end(row));
@@ -186,16 +213,20 @@ class Softmax : public Mechanism {
   // The rest of what a tree's rows see, which ends in this tile: they go over its committed rows together.
   void add_tree_tile(const Kernels& kernels, int64_t tile, const RowRun& run, const Bias& bias, const float* prepared,
                      const Running& running) const {
-    const TileSums sums = tile == 0 ? running : running.tile;
-    run.scores(kernels, {.fresh = prepared, .dim = shape_.dim_k}, running.scores + run.queries() * kTile,
-               running.scores, kTile);
+    tree_tile_sums(kernels, tile, run, bias, prepared, running.scores, tile == 0 ? running : running.tile);
+    if (tile > 0) merge(kernels, running.tile, run.queries(), running);
+  }
+
+  // scores [queries][kTile], then [queries][16] of memory.
+  void tree_tile_sums(const Kernels& kernels, int64_t tile, const RowRun& run, const Bias& bias, const float* prepared,
+                      float* scores, const TileSums& sums) const {
+    run.scores(kernels, {.fresh = prepared, .dim = shape_.dim_k}, scores + run.queries() * kTile, scores, kTile);
     run.each_length([&](int first, int count, int64_t length, int) {
-      weigh(kernels, tile, length, {run.q() + first, count, first}, bias, running.scores + first * kTile,
+      weigh(kernels, tile, length, {run.q() + first, count, first}, bias, scores + first * kTile,
             {sums.out, sums.maximum + first, sums.sum + first});
     });
     std::fill_n(sums.out, run.queries() * shape_.dim_v, 0.0f);
-    run.weighted_sum(kernels, running.scores, kTile, sums.out);
-    if (tile > 0) merge(kernels, running.tile, run.queries(), running);
+    run.weighted_sum(kernels, scores, kTile, sums.out);
   }
 
   void add_tile(const Kernels& kernels, const VisibleRows& rows, const Queries& queries, const Bias& bias,

@@ -50,27 +50,22 @@ void scores_of(const PanelScores& s, const float* const* q, int64_t panel, float
 // as many for a second panel, which shares what is loaded of the rows.
 constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
 
-template <int kRows>
-void scores_of_rows(const PanelScores& s, const float* const* q, float* scores) {
+// Rows from `row` on: kRows of them, or fewer that are the last.
+template <int kPanels, int kRows = kMostRows>
+void scores_of_rest(const PanelScores& s, int row, int64_t panel) {
+  if (s.count - row >= kRows) return scores_of<kRows, kPanels>(s, s.q + row, panel, s.scores + row * s.score_stride);
+  if constexpr (kRows > 1) scores_of_rest<kPanels, kRows - 1>(s, row, panel);
+}
+
+// All rows against some panels, then against the next: panels come from memory, and once.
+void panel_scores(const PanelScores& s) {
   int64_t panel = 0;
   for (; panel + kPanelsTogether <= s.panels; panel += kPanelsTogether) {
-    scores_of<kRows, kPanelsTogether>(s, q, panel, scores);
+    for (int row = 0; row < s.count; row += kMostRows) scores_of_rest<kPanelsTogether>(s, row, panel);
   }
-  for (; panel < s.panels; ++panel) scores_of<kRows, 1>(s, q, panel, scores);
-}
-
-template <int kRows = kMostRows>
-void scores_of_rest(const PanelScores& s, const float* const* q, int count, float* scores) {
-  if (count == kRows) return scores_of_rows<kRows>(s, q, scores);
-  if constexpr (kRows > 1) scores_of_rest<kRows - 1>(s, q, count, scores);
-}
-
-void panel_scores(const PanelScores& s) {
-  int row = 0;
-  for (; row + kMostRows <= s.count; row += kMostRows) {
-    scores_of_rows<kMostRows>(s, s.q + row, s.scores + row * s.score_stride);
+  for (; panel < s.panels; ++panel) {
+    for (int row = 0; row < s.count; row += kMostRows) scores_of_rest<1>(s, row, panel);
   }
-  scores_of_rest(s, s.q + row, s.count - row, s.scores + row * s.score_stride);
 }
 
 void panel_squares(const float* panel, int64_t dim, float* sums) {
@@ -185,11 +180,31 @@ HWY_INLINE void weighted_rows(const WeightedSum& s, Row row) {
   }
 }
 
-void weighted_sum(const WeightedSum& s) {
+void weighted_sum_of(const WeightedSum& s) {
   if (s.index) {
     weighted_rows(s, [&](int64_t j) { return s.rows + s.index[j] * s.row_stride; });
   } else {
     weighted_rows(s, [&](int64_t j) { return s.rows + j * s.row_stride; });
+  }
+}
+
+// Many queries go over rows that stay in the first-level cache, then over the next: rows come from memory, and once.
+void weighted_sum(const WeightedSum& s) {
+  constexpr int64_t kQueriesTogether = 6, kFloatsTogether = 4096;
+  const int64_t together = std::max<int64_t>(kPanel, kFloatsTogether / std::max<int64_t>(1, s.dim));
+  if (s.queries <= kQueriesTogether || s.count <= together || s.stagger > 0) return weighted_sum_of(s);
+  WeightedSum part = s;
+  for (int64_t begin = 0; begin < s.count; begin += together) {
+    part.count = std::min(together, s.count - begin);
+    weighted_sum_of(part);
+    part.weights += together * s.weight_step;
+    if (part.index) {
+      part.index += together;
+    } else {
+      part.rows += together * s.row_stride;
+    }
+    part.start = nullptr;
+    part.from_zero = false;
   }
 }
 

@@ -19,7 +19,7 @@ namespace HWY_NAMESPACE {
 // loaded of the rows.
 constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
 constexpr int kMostQuantizedRows = 6;
-constexpr int kStreamRows = 3;
+constexpr int kStreamRows = 6;
 
 // The same pointer, which the compiler may not connect with earlier loads: it would keep what they gave in registers
 // that the sums need.

@@ -111,6 +111,16 @@ Tree random_tree(const AttentionShape& shape, int64_t nodes, int64_t max_depth, 
   return tree;
 }
 
+// Rows [begin, end).
+plain::Sequence part_of(const plain::Sequence& rows, int64_t begin, int64_t end) {
+  plain::Sequence part;
+  part.q.assign(rows.q.begin() + begin, rows.q.begin() + end);
+  part.k.assign(rows.k.begin() + begin, rows.k.begin() + end);
+  part.v.assign(rows.v.begin() + begin, rows.v.begin() + end);
+  if (!rows.hidden.empty()) part.hidden.assign(rows.hidden.begin() + begin, rows.hidden.begin() + end);
+  return part;
+}
+
 int64_t max_depth(const StateLayout& layout, int64_t length) {
   return layout.bounded() ? (length / layout.block + 2) * layout.block - length - 1 : 64;
 }
@@ -196,11 +206,7 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
     std::vector<std::vector<float>> out;
     for (int64_t begin = 0; begin < total; begin += chunk) {
       const int64_t end = std::min(total, begin + chunk);
-      plain::Sequence part;
-      part.q.assign(rows.q.begin() + begin, rows.q.begin() + end);
-      part.k.assign(rows.k.begin() + begin, rows.k.begin() + end);
-      part.v.assign(rows.v.begin() + begin, rows.v.begin() + end);
-      if (!rows.hidden.empty()) part.hidden.assign(rows.hidden.begin() + begin, rows.hidden.begin() + end);
+      const plain::Sequence part = part_of(rows, begin, end);
       std::vector<int32_t> parent;
       for (int64_t r = 0; r < end - begin; ++r) parent.push_back(static_cast<int32_t>(r) - 1);
       const auto got = testing::step(kernels, *mechanism, shape(), state, part, parent);
@@ -229,8 +235,11 @@ TEST_P(Steps, NodesBehindALongPastAreChainsAlongTheirPaths) {
   append_random(past, shape(), 600, random);
   for (const int64_t length : {100, 250, 255, 256, 257, 505, 600}) {
     const LayerState state = committed(kernels, *mechanism, past, length);
-    const Tree tree = random_tree(shape(), 14, std::min<int64_t>(12, max_depth(mechanism->layout(), length)), random);
-    const auto got = testing::step(kernels, *mechanism, shape(), state, tree.rows, tree.parent, {}, 2);
+    const int64_t nodes = length == 505 ? 40 : 14;
+    const Tree tree =
+        random_tree(shape(), nodes, std::min<int64_t>(12, max_depth(mechanism->layout(), length)), random);
+    const auto got = testing::step(kernels, *mechanism, shape(), state, tree.rows, tree.parent, {},
+                                   1 + static_cast<int>(length % 3));
     for (size_t node = 0; node < got.size(); ++node) {
       const plain::Sequence path = testing::path_sequence({}, 0, tree.rows, tree.parent, static_cast<int32_t>(node));
       std::vector<int32_t> chain;
@@ -256,6 +265,30 @@ TEST_P(Steps, ARowIsTheSameOnAnyNumberOfThreads) {
     for (const int threads : {2, 3, 8}) {
       EXPECT_EQ(testing::step(kernels, *mechanism, shape(), state, next, {-1}, {.gap = 3, .offset = 1}, threads), alone)
           << threads << " threads, P=" << length;
+    }
+  }
+}
+
+// A chain behind a long past, all of whose rows may go over its tiles together: each row alone.
+TEST_P(Steps, ChainsBehindALongPastAreTheirRowsAlone) {
+  Random random(16);
+  const Kernels& kernels = best_kernels();
+  const auto mechanism = make_mechanism(spec(), shape());
+  mechanism->load(testing::random_parameters(*mechanism, random));
+  plain::Sequence rows;
+  append_random(rows, shape(), 600, random);
+  for (const int64_t length : {240, 256, 511, 560}) {
+    const LayerState state = committed(kernels, *mechanism, rows, length);
+    for (const int64_t count : {2, 16, 17, 33}) {
+      std::vector<int32_t> parent;
+      for (int64_t r = 0; r < count; ++r) parent.push_back(static_cast<int32_t>(r) - 1);
+      const auto got = testing::step(kernels, *mechanism, shape(), state, part_of(rows, length, length + count), parent,
+                                     {.gap = 3, .offset = 1}, 1 + static_cast<int>(count % 3));
+      const int64_t row = count == 2 ? 0 : count - 1, position = length + row;
+      const LayerState before = committed(kernels, *mechanism, rows, position);
+      ASSERT_EQ(got[static_cast<size_t>(row)],
+                testing::step(kernels, *mechanism, shape(), before, part_of(rows, position, position + 1), {-1})[0])
+          << "P=" << length << " rows " << count;
     }
   }
 }
