@@ -19,7 +19,7 @@
 namespace espalier {
 namespace {
 
-constexpr int kMostRows = 6;
+constexpr int kMostRows = highest_tile(6);
 constexpr int kLanes = 8;  // outputs of a register: half a panel
 
 // The first lanes of half a panel, as many as exist.

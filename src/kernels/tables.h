@@ -20,6 +20,15 @@ inline uint16_t existing(int64_t lanes) {
   return static_cast<uint16_t>(lanes >= kPanel ? 0xffff : (1 << lanes) - 1);
 }
 
+// Rows of the highest tiles. A build for the fuzzers multiplies little, and its compiler takes minutes for high ones.
+constexpr int highest_tile(int rows) {
+#ifdef ESPALIER_LOW_TILES
+  return rows < 2 ? rows : 2;
+#else
+  return rows;
+#endif
+}
+
 // Which cache the dot products' tiles ask for memory into, as __builtin_prefetch() counts: 3 the first level, 2 the
 // second. Zen's first level has too few requests under way to take a stream.
 // Sanitizers' builds know one: tiles for both would take them minutes.
