@@ -10,8 +10,8 @@ namespace {
 
 // Rows of one task: they share what is read of the past, so few only where threads would have nothing to do.
 constexpr int64_t kMostRowsPerTask = 32, kFewestRowsPerTask = 4;
-// Up to so many rows go over tiles of the past together.
-constexpr int64_t kMostTileRows = 32;
+// Up to so many rows go over tiles of the past together, where what the tiles leave for them takes no more than 16 MB.
+constexpr int64_t kMostTileRows = 32, kMostFoundFloats = int64_t{4} << 20;
 
 // Up to so much is prepared sooner than other threads hear of it.
 constexpr int64_t kFewPreparedFloats = 16384;
@@ -44,19 +44,20 @@ void attend_past_tiles(const Kernels& kernels, ThreadPool& pool, Arena& scratch,
   const int64_t floats = mechanism.tile_floats(segment);
   float* found = scratch.floats(heads_kv * past.tiles * floats);  // [Hk][tiles][floats]
   const auto prepared_of = [&](int64_t head) { return past.prepared + head * past.prepared_floats; };
-  for (int head = 0; head < heads_kv; ++head) {
-    mechanism.prepare(kernels, segment, head, 0, segment.rows, prepared_of(head));
-  }
+  const auto each_head = [&](bool on_all_threads, auto&& body) {
+    if (on_all_threads) return pool.run(heads_kv, [&](int64_t head, int) { body(static_cast<int>(head)); });
+    for (int head = 0; head < heads_kv; ++head) body(head);
+  };
+  each_head(heads_kv * past.prepared_floats > kFewPreparedFloats,
+            [&](int head) { mechanism.prepare(kernels, segment, head, 0, segment.rows, prepared_of(head)); });
   pool.run(heads_kv * past.tiles, [&](int64_t task, int worker) {
     const int64_t head = task / past.tiles;
     mechanism.attend_tile(kernels, segment, static_cast<int>(head), task % past.tiles, prepared_of(head),
                           past.worker_scratch + worker * past.scratch_floats, found + task * floats);
   });
-  const auto merge = [&](int64_t head, int) {
-    mechanism.merge_tiles(kernels, segment, static_cast<int>(head), past.tiles, found + head * past.tiles * floats);
-  };
-  if (segment.rows > 1) return pool.run(heads_kv, merge);
-  for (int head = 0; head < heads_kv; ++head) merge(head, 0);
+  each_head(segment.rows > 1, [&](int head) {
+    mechanism.merge_tiles(kernels, segment, head, past.tiles, found + head * past.tiles * floats);
+  });
 }
 
 }  // namespace
@@ -108,7 +109,8 @@ void attend(const Kernels& kernels, ThreadPool& pool, Arena& scratch, const Mech
   // shares.
   const bool gains = most_rows == 1 ? pool.size() > 1 && heads_kv < 2 * pool.size() : most_rows <= kMostTileRows;
   const int64_t past_tiles = segments.size() == 1 && gains ? mechanism.past_tiles(segments[0]) : 0;
-  const bool by_tiles = past_tiles > 1;
+  const bool by_tiles =
+      past_tiles > 1 && heads_kv * past_tiles * mechanism.tile_floats(segments[0]) <= kMostFoundFloats;
   if (by_tiles) {
     attend_past_tiles(kernels, pool, scratch, mechanism, segments[0],
                       {past_tiles, prepared[0].memory, prepared[0].floats, worker_scratch, scratch_floats});

@@ -14,8 +14,8 @@
 namespace espalier {
 namespace {
 
-constexpr int kMostRows =
-    highest_tile(12);  // 12 rows of integer and of float sums, weights, a scale and an input fill 27 registers
+// 12 rows of integer and of float sums, weights, a scale and an input fill 27 registers.
+constexpr int kMostRows = highest_tile(12);
 
 ESPALIER_INT_DOT inline __m512 halves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
