@@ -48,7 +48,7 @@ void scores_of(const PanelScores& s, const float* const* q, int64_t panel, float
 
 // Rows at once: enough sums for the multiply-adds not to wait for each other, few enough to stay in registers beside
 // as many for a second panel, which shares what is loaded of the rows.
-constexpr int kMostRows = highest_tile(kParts == 1 ? 12 : 6), kPanelsTogether = kParts == 1 ? 2 : 1;
+constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
 
 // Rows from `row` on: kRows of them, or fewer that are the last.
 template <int kPanels, int kRows = kMostRows>

@@ -17,9 +17,9 @@ namespace HWY_NAMESPACE {
 
 // Rows of a tile, whose sums stay in registers, with AVX-512 beside as many for a second panel, which shares what is
 // loaded of the rows.
-constexpr int kMostRows = highest_tile(kParts == 1 ? 12 : 6), kPanelsTogether = kParts == 1 ? 2 : 1;
-constexpr int kMostQuantizedRows = highest_tile(6);
-constexpr int kStreamRows = highest_tile(6);
+constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
+constexpr int kMostQuantizedRows = 6;
+constexpr int kStreamRows = 6;
 
 // The same pointer, which the compiler may not connect with earlier loads: it would keep what they gave in registers
 // that the sums need.

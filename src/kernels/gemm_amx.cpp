@@ -7,7 +7,7 @@
 #include "kernels/amx.h"
 #include "kernels/tables.h"
 
-#if defined(__x86_64__) && defined(__linux__)
+#if defined(ESPALIER_X86_KERNELS) && defined(__linux__)
 #include <cpuid.h>
 #include <sys/syscall.h>
 #include <unistd.h>

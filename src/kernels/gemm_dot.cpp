@@ -3,7 +3,7 @@
 // The instruction is two fused multiply-adds per lane, odd element first, so the sums have the bits of gemm.cpp's.
 #include "kernels/tables.h"
 
-#if defined(__x86_64__)
+#ifdef ESPALIER_X86_KERNELS
 #include <immintrin.h>
 
 #include <algorithm>

@@ -3,7 +3,7 @@
 #include "kernels/quantized.h"
 #include "kernels/tables.h"
 
-#if defined(__x86_64__)
+#ifdef ESPALIER_X86_KERNELS
 #include <immintrin.h>
 
 #include <algorithm>
@@ -15,7 +15,7 @@ namespace espalier {
 namespace {
 
 // 12 rows of integer and of float sums, weights, a scale and an input fill 27 registers.
-constexpr int kMostRows = highest_tile(12);
+constexpr int kMostRows = 12;
 
 ESPALIER_INT_DOT inline __m512 halves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));

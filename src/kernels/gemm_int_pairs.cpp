@@ -7,7 +7,7 @@
 #include "kernels/quantized.h"
 #include "kernels/tables.h"
 
-#if defined(__x86_64__)
+#ifdef ESPALIER_X86_KERNELS
 #include <immintrin.h>
 
 #include <algorithm>
@@ -19,7 +19,7 @@
 namespace espalier {
 namespace {
 
-constexpr int kMostRows = highest_tile(6);
+constexpr int kMostRows = 6;
 constexpr int kLanes = 8;  // outputs of a register: half a panel
 
 // The first lanes of half a panel, as many as exist.

@@ -12,7 +12,7 @@ Kernels assemble(Isa isa) {
   kernels.isa = isa;
   fill_gemm(isa, kernels);
   if (isa >= Isa::kAvx2) fill_gemm_int_pairs(kernels);
-#if defined(__x86_64__)
+#ifdef ESPALIER_X86_KERNELS
   if (isa >= Isa::kAvx512 && __builtin_cpu_supports("avx512vnni")) fill_gemm_int_dot(kernels);
 #endif
   if (isa >= Isa::kAvx512Bf16) fill_gemm_dot(kernels);
@@ -26,7 +26,7 @@ bool supported(Isa isa) {
   switch (isa) {
     case Isa::kScalar:
       return true;
-#if defined(__x86_64__)
+#ifdef ESPALIER_X86_KERNELS
     case Isa::kAvx2:
       // Whoever has AVX2 has F16C, which clang 14 cannot ask for.
       return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") && __builtin_cpu_supports("bmi2");
@@ -47,7 +47,7 @@ bool supported(Isa isa) {
 }  // namespace
 
 bool prefetches_into_second_level() {
-#if defined(__x86_64__)
+#ifdef ESPALIER_X86_KERNELS
   return __builtin_cpu_is("amd");
 #else
   return false;

@@ -4,6 +4,12 @@
 
 #include "kernels/kernels.h"
 
+// A build for the fuzzers has the baseline's kernels alone: it multiplies little, and the others take its compiler
+// minutes.
+#if defined(__x86_64__) && !defined(ESPALIER_BASELINE_ONLY)
+#define ESPALIER_X86_KERNELS 1
+#endif
+
 namespace espalier {
 
 void fill_gemm(Isa isa, Kernels& kernels);
@@ -18,15 +24,6 @@ void fill_attention(Isa isa, Kernels& kernels);
 // The first lanes of a panel, as many as exist, one bit each.
 inline uint16_t existing(int64_t lanes) {
   return static_cast<uint16_t>(lanes >= kPanel ? 0xffff : (1 << lanes) - 1);
-}
-
-// Rows of the highest tiles. A build for the fuzzers multiplies little, and its compiler takes minutes for high ones.
-constexpr int highest_tile(int rows) {
-#ifdef ESPALIER_LOW_TILES
-  return rows < 2 ? rows : 2;
-#else
-  return rows;
-#endif
 }
 
 // Which cache the dot products' tiles ask for memory into, as __builtin_prefetch() counts: 3 the first level, 2 the
@@ -49,10 +46,14 @@ bool prefetches_into_second_level();
 }  // namespace espalier
 
 // Only targets with a meaning of their own: plain lanes, AVX2 with FMA, AVX-512.
+#ifdef ESPALIER_BASELINE_ONLY
+#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL)
+#else
 #define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL)
+#endif
 
 // Stands after the last target, where HWY_NAMESPACE is the baseline's: plain lanes on x86-64.
-#if defined(__x86_64__)
+#ifdef ESPALIER_X86_KERNELS
 #define ESPALIER_FILL_TABLE(name, fill)      \
   void name(Isa isa, Kernels& kernels) {     \
     switch (isa) {                           \
