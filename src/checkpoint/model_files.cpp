@@ -10,9 +10,12 @@
 namespace espalier {
 
 std::string base_hash(const ModelFiles& files) {
-  Sha256 hash;
-  for (const std::filesystem::path& path : files.weights) hash.add(MappedFile(path).bytes());
-  return hash.finish();
+  if (files.hash->empty()) {
+    Sha256 hash;
+    for (const std::filesystem::path& path : files.weights) hash.add(MappedFile(path).bytes());
+    *files.hash = hash.finish();
+  }
+  return *files.hash;
 }
 
 ModelFiles open_model(const std::filesystem::path& model, const OpenOptions& options) {

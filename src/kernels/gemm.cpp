@@ -75,20 +75,55 @@ HWY_INLINE void add_pair(V16 (&acc)[kRows][kPanels], const float* x, const uint1
   add_weighted(acc, weights, row_x, 1);
 }
 
+// out [k * rows + r] = x [r][k] for k < count. Four by four elements are four loads and four stores.
+template <int64_t kStride>
+HWY_INLINE void transpose(const float (*x)[kStride], int64_t rows, int64_t count, float* out) {
+  int64_t r = 0;
+#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
+  const hn::FixedTag<float, 4> four;
+  const hn::Repartition<double, decltype(four)> two;
+  const auto lower = [&](auto a, auto b) HWY_ATTR {
+    return hn::BitCast(four, hn::InterleaveLower(two, hn::BitCast(two, a), hn::BitCast(two, b)));
+  };
+  const auto upper = [&](auto a, auto b) HWY_ATTR {
+    return hn::BitCast(four, hn::InterleaveUpper(two, hn::BitCast(two, a), hn::BitCast(two, b)));
+  };
+  const int64_t fours = count / 4 * 4;
+  for (; r + 4 <= rows; r += 4) {
+    for (int64_t k = 0; k < fours; k += 4) {
+      const auto a = hn::LoadU(four, x[r] + k), b = hn::LoadU(four, x[r + 1] + k);
+      const auto c = hn::LoadU(four, x[r + 2] + k), d = hn::LoadU(four, x[r + 3] + k);
+      const auto ab = hn::InterleaveLower(four, a, b), cd = hn::InterleaveLower(four, c, d);
+      const auto ab_end = hn::InterleaveUpper(four, a, b), cd_end = hn::InterleaveUpper(four, c, d);
+      float* to = out + k * rows + r;
+      hn::StoreU(lower(ab, cd), four, to);
+      hn::StoreU(upper(ab, cd), four, to + rows);
+      hn::StoreU(lower(ab_end, cd_end), four, to + 2 * rows);
+      hn::StoreU(upper(ab_end, cd_end), four, to + 3 * rows);
+    }
+    for (int64_t k = fours; k < count; ++k) {
+      for (int64_t i = r; i < r + 4; ++i) out[k * rows + i] = x[i][k];
+    }
+  }
+#endif
+  for (; r < rows; ++r) {
+    for (int64_t k = 0; k < count; ++k) out[k * rows + r] = x[r][k];
+  }
+}
+
 // x rounded by `round`, side by side: out [depth][rows]. In blocks, so that the rounding is done by lanes.
 template <class Round>
 HWY_INLINE void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out,
                           Round round) {
   constexpr int64_t kBlock = 256;
-  float rounded[kBlock];
+  float rounded[kMostRows][kBlock];
   for (int64_t begin = 0; begin < inputs; begin += kBlock) {
     const int64_t count = std::min(kBlock, inputs - begin);
     for (int64_t r = 0; r < rows; ++r) {
       const float* row = x + r * x_stride + begin;
-      for (int64_t k = 0; k < count; ++k) rounded[k] = round(row[k]);
-      float* packed = static_cast<float*>(out) + begin * rows + r;
-      for (int64_t k = 0; k < count; ++k) packed[k * rows] = rounded[k];
+      for (int64_t k = 0; k < count; ++k) rounded[r][k] = round(row[k]);
     }
+    transpose(rounded, rows, count, static_cast<float*>(out) + begin * rows);
   }
   std::fill_n(static_cast<float*>(out) + inputs * rows, (depth - inputs) * rows, 0.0f);
 }
