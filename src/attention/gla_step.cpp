@@ -82,55 +82,120 @@ class Gla : public Mechanism {
     make_fold_steps(kernels, *this, segment, kv_head, begin, end, prepared);
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
-    return segment.rows + shape_.heads_per_kv() * (2 * kFoldBlock + int64_t{shape_.dim_k}) + 2 * int64_t{shape_.dim_k};
+    return segment.rows + most_queries(shape_) * (2 * kFoldBlock + 3 * int64_t{shape_.dim_k} + shape_.dim_v) +
+           2 * int64_t{shape_.dim_k} + 4 * panel_floats();
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
+    const int64_t together = std::max(1, kQueriesTogether / shape_.heads_per_kv());
+    each_run_of_fold(segment, kv_head, begin, end, together, prepared,
+                     [&](int64_t first, int64_t last, const float* fold) {
+                       attend_rows(kernels, segment, kv_head, first, last, fold, scratch);
+                     });
+  }
+
+ private:
+  static_assert(kFoldBlock == kPanel, "a block's keys are the lanes of a panel");
+  int64_t panel_floats() const { return kPanel * int64_t{shape_.dim_k}; }
+
+  // Panels [Dk][16] of the keys at positions [first, first + count), and of the log-decays beside them.
+  struct Block {
+    float *keys, *sums;
+    float* copies;  // memory for 16 rows
+  };
+  void make_block(const VisibleRows& rows, int64_t first, int64_t count, const Block& block) const {
+    const int64_t dim = shape_.dim_k;
+    for (int64_t j = 0; j < count; ++j) rows.copy_k(first + j, block.copies + j * dim);
+    rows_to_panel(block.copies, dim, 0, count, dim, block.keys);
+    for (int64_t j = 0; j < count; ++j) std::copy_n(rows.extra(first + j), dim, block.copies + j * dim);
+    rows_to_panel(block.copies, dim, 0, count, dim, block.sums);
+  }
+
+  // Rows [begin, end) of one block, which read the same fold. What their block adds to the decay of the block before it
+  // and of the fold is a factor of the queries, so that the block before is decayed to its own end once for all of
+  // them.
+  void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+                   const float* fold, float* scratch) const {
     const int heads = shape_.heads_per_kv();
-    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * kFoldBlock;
+    const int64_t dim = shape_.dim_k, dim_v = shape_.dim_v, window = 2 * kFoldBlock, queries = (end - begin) * heads;
     const float factor = 1.0f / std::sqrt(static_cast<float>(dim));
-    float* scores = scratch + segment.rows;   // [heads][window]
-    float* scaled = scores + heads * window;  // [heads][Dk]
-    float* decay = scaled + heads * dim;      // [Dk]
-    float* key = decay + dim;                 // [Dk]
+    int32_t* path = reinterpret_cast<int32_t*>(scratch);
+    float* scores = scratch + segment.rows;                  // [queries][window]
+    float* plain = scores + most_queries(shape_) * window;   // [queries][Dk] c q,
+    float* decayed = plain + most_queries(shape_) * dim;     // by the row's own block,
+    float* for_fold = decayed + most_queries(shape_) * dim;  // and by the block before
+    float* sums = for_fold + most_queries(shape_) * dim;     // [queries][Dv]
+    float* own_decay = sums + most_queries(shape_) * dim_v;  // [Dk]
+    float* before_decay = own_decay + dim;                   // [Dk]
+    const Block block{before_decay + dim, before_decay + dim + panel_floats(), before_decay + dim + 2 * panel_floats()};
+    float* decayed_keys = block.copies + panel_floats();
+    const int64_t position = segment.position(begin), block_begin = position / kFoldBlock * kFoldBlock;
+    const int64_t window_begin = segment.state->window_begin(position), before = block_begin - window_begin;
+
+    // Of row `row` and those of its run behind it that see the same block before theirs: queries, and scores there.
+    const auto score_before = [&](int64_t row, int64_t rows) {
+      const VisibleRows visible(segment, kv_head, row, path);
+      if (before > 0) {
+        const float* total = visible.extra(block_begin - 1);
+        make_block(visible, window_begin, before, block);
+        kernels.decay_panel(block.keys, block.sums, total, dim, decayed_keys);
+        kernels.exp_sum(total, 0.0f, dim, before_decay);
+      } else {
+        std::fill_n(before_decay, dim, 1.0f);
+      }
+      const float* q[kMaxHeadsPerKv];
+      const int64_t first = (row - begin) * heads;
+      for (int64_t i = first; i < first + rows * heads; ++i) {
+        const int64_t query_row = begin + i / heads;
+        if (i % heads == 0) kernels.exp_sum(segment.extra_of(query_row, kv_head), 0.0f, dim, own_decay);
+        const QueryHeads own(segment, heads, kv_head, query_row, dim);
+        kernels.scale(own.q[i % heads], factor, dim, plain + i * dim);
+        for (int64_t d = 0; d < dim; ++d) decayed[i * dim + d] = plain[i * dim + d] * own_decay[d];
+        for (int64_t d = 0; d < dim; ++d) for_fold[i * dim + d] = decayed[i * dim + d] * before_decay[d];
+        q[i - first] = decayed + i * dim;
+      }
+      if (before == 0) return;
+      kernels.panel_scores({.q = q,
+                            .count = static_cast<int>(rows * heads),
+                            .panel = decayed_keys,
+                            .dim = dim,
+                            .scores = scores + first * window,
+                            .score_stride = window});
+    };
+    if (segment.chain || block_begin <= segment.state->length()) {
+      score_before(begin, end - begin);
+    } else {
+      for (int64_t row = begin; row < end; ++row) score_before(row, 1);
+    }
+
     for (int64_t row = begin; row < end; ++row) {
-      const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(scratch));
-      const int64_t position = all.position(), block_begin = position / kFoldBlock * kFoldBlock;
-      const VisibleRows visible = all.range(segment.state->window_begin(position), position + 1);
-      const QueryHeads queries(segment, heads, kv_head, row, dim);
-      const float* own = all.extra(position);
-      // What the block before adds to the decay of its rows and of the fold.
-      const float* total = block_begin > 0 ? all.extra(block_begin - 1) : nullptr;
-      for (int64_t d = 0; d < dim; ++d) decay[d] = total ? own[d] + total[d] : own[d];
-      kernels.exp_sum(decay, 0.0f, dim, decay);
-      for (int h = 0; h < heads; ++h) {
-        for (int64_t d = 0; d < dim; ++d) scaled[h * dim + d] = queries.q[h][d] * decay[d] * factor;
+      // A chain's rows find their keys among the last one's.
+      if (row == begin || !segment.chain) {
+        const int64_t newest = segment.chain ? end - 1 : row;
+        make_block(VisibleRows(segment, kv_head, newest, path), block_begin, segment.position(newest) + 1 - block_begin,
+                   block);
       }
+      // Of rows behind this one, too: those scores are not used.
+      kernels.decay_panel(block.keys, block.sums, segment.extra_of(row, kv_head), dim, decayed_keys);
+      const float* q[kMaxHeadsPerKv];
+      for (int h = 0; h < heads; ++h) q[h] = plain + ((row - begin) * heads + h) * dim;
+      kernels.panel_scores({.q = q,
+                            .count = heads,
+                            .panel = decayed_keys,
+                            .dim = dim,
+                            .scores = scores + (row - begin) * heads * window + before,
+                            .score_stride = window});
+    }
+    read_fold(kernels,
+              {.weights = for_fold, .features = dim, .queries = queries, .fold = fold, .dim_v = dim_v, .out = sums});
+    RowRun(segment, kv_head, heads, begin, end, window_begin, path).weighted_sum(kernels, scores, window, sums);
+    for (int64_t row = begin; row < end; ++row) {
       float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
-      read_fold(kernels, {.weights = scaled,
-                          .features = dim,
-                          .queries = heads,
-                          .fold = fold_for(segment, kv_head, position, prepared),
-                          .dim_v = dim_v,
-                          .out = out});
-      for (int64_t p = visible.begin(); p <= position; ++p) {
-        const float* sums = all.extra(p);
-        for (int64_t d = 0; d < dim; ++d) {
-          decay[d] = p >= block_begin ? own[d] - sums[d] : own[d] + (total[d] - sums[d]);
-        }
-        kernels.exp_sum(decay, 0.0f, dim, decay);
-        all.copy_k(p, key);
-        for (int64_t d = 0; d < dim; ++d) key[d] *= decay[d];
-        for (int h = 0; h < heads; ++h) {
-          scores[h * window + p - visible.begin()] = factor * kernels.dot(queries.q[h], key, dim);
-        }
-      }
-      visible.weighted_sum(kernels, scores, window, heads, out);
+      std::copy_n(sums + (row - begin) * heads * dim_v, heads * dim_v, out);
       for (int h = 0; h < heads; ++h) norm_.apply(kernels, kv_head * heads + h, out + h * dim_v);
     }
   }
 
- private:
   AttentionShape shape_;
   HeadNorm norm_;
   std::vector<float> weight_, bias_;  // [d, Hk Dk], [Hk Dk]

@@ -1,26 +1,8 @@
 #include "attention/visible_rows.h"
 
+#include "kernels/transpose.h"
+
 namespace espalier {
-
-namespace {
-
-// out [4][4] with rows kPanel floats apart = the transpose of x with rows `stride` floats apart.
-void transpose_4x4(const float* x, int64_t stride, float* out) {
-  using Four = float __attribute__((vector_size(16), aligned(4), may_alias));
-  Four row[4], pair[4];
-  for (int i = 0; i < 4; ++i) row[i] = *reinterpret_cast<const Four*>(x + i * stride);
-  pair[0] = __builtin_shufflevector(row[0], row[1], 0, 4, 1, 5);
-  pair[1] = __builtin_shufflevector(row[2], row[3], 0, 4, 1, 5);
-  pair[2] = __builtin_shufflevector(row[0], row[1], 2, 6, 3, 7);
-  pair[3] = __builtin_shufflevector(row[2], row[3], 2, 6, 3, 7);
-  for (int i = 0; i < 2; ++i) {
-    *reinterpret_cast<Four*>(out + 2 * i * kPanel) = __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 0, 1, 4, 5);
-    *reinterpret_cast<Four*>(out + (2 * i + 1) * kPanel) =
-        __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 2, 3, 6, 7);
-  }
-}
-
-}  // namespace
 
 int64_t fresh_panels(const SegmentRows& segment) {
   const StateLayout& layout = segment.state->layout();
@@ -39,7 +21,9 @@ void rows_to_panel(const float* rows, int64_t stride, int64_t lane, int64_t coun
   panel += lane;
   const int64_t fours = dim / 4 * 4, whole_lanes = count / 4 * 4;
   for (int64_t row = 0; row < whole_lanes; row += 4) {
-    for (int64_t d = 0; d < fours; d += 4) transpose_4x4(rows + row * stride + d, stride, panel + d * kPanel + row);
+    for (int64_t d = 0; d < fours; d += 4) {
+      transpose_4x4(rows + row * stride + d, stride, panel + d * kPanel + row, kPanel);
+    }
   }
   for (int64_t row = 0; row < count; ++row) {
     for (int64_t d = row < whole_lanes ? fours : 0; d < dim; ++d) panel[d * kPanel + row] = rows[row * stride + d];

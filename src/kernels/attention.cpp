@@ -77,6 +77,13 @@ void panel_squares(const float* panel, int64_t dim, float* sums) {
   store(acc, sums);
 }
 
+void decay_panel(const float* panel, const float* sums, const float* until, int64_t dim, float* out) {
+  for (int64_t d = 0; d < dim; ++d) {
+    const V16 decay = exp_lanes(sub(broadcast(until[d]), load(sums + d * kPanel)));
+    store(mul(load(panel + d * kPanel), decay), out + d * kPanel);
+  }
+}
+
 // kQueries queries over rows [begin, end) and kWidth panels of columns from c on, so that each value that is read
 // serves them all.
 template <int kQueries, int kWidth, class Row>
@@ -211,6 +218,7 @@ void weighted_sum(const WeightedSum& s) {
 void fill_attention_table(Kernels& kernels) {
   kernels.panel_scores = panel_scores;
   kernels.panel_squares = panel_squares;
+  kernels.decay_panel = decay_panel;
   kernels.weighted_sum = weighted_sum;
 }
 

@@ -4,6 +4,7 @@
 #include "core/half.h"
 #include "kernels/quantized.h"
 #include "kernels/tables.h"
+#include "kernels/transpose.h"
 
 #undef HWY_TARGET_INCLUDE
 #define HWY_TARGET_INCLUDE "kernels/gemm.cpp"
@@ -75,39 +76,15 @@ HWY_INLINE void add_pair(V16 (&acc)[kRows][kPanels], const float* x, const uint1
   add_weighted(acc, weights, row_x, 1);
 }
 
-// out [k * rows + r] = x [r][k] for k < count. Four by four elements are four loads and four stores.
+// out [k * rows + r] = x [r][k] for k < count.
 template <int64_t kStride>
 HWY_INLINE void transpose(const float (*x)[kStride], int64_t rows, int64_t count, float* out) {
-  int64_t r = 0;
-#if HWY_TARGET == HWY_AVX2 || HWY_TARGET == HWY_AVX3
-  const hn::FixedTag<float, 4> four;
-  const hn::Repartition<double, decltype(four)> two;
-  const auto lower = [&](auto a, auto b) HWY_ATTR {
-    return hn::BitCast(four, hn::InterleaveLower(two, hn::BitCast(two, a), hn::BitCast(two, b)));
-  };
-  const auto upper = [&](auto a, auto b) HWY_ATTR {
-    return hn::BitCast(four, hn::InterleaveUpper(two, hn::BitCast(two, a), hn::BitCast(two, b)));
-  };
-  const int64_t fours = count / 4 * 4;
-  for (; r + 4 <= rows; r += 4) {
-    for (int64_t k = 0; k < fours; k += 4) {
-      const auto a = hn::LoadU(four, x[r] + k), b = hn::LoadU(four, x[r + 1] + k);
-      const auto c = hn::LoadU(four, x[r + 2] + k), d = hn::LoadU(four, x[r + 3] + k);
-      const auto ab = hn::InterleaveLower(four, a, b), cd = hn::InterleaveLower(four, c, d);
-      const auto ab_end = hn::InterleaveUpper(four, a, b), cd_end = hn::InterleaveUpper(four, c, d);
-      float* to = out + k * rows + r;
-      hn::StoreU(lower(ab, cd), four, to);
-      hn::StoreU(upper(ab, cd), four, to + rows);
-      hn::StoreU(lower(ab_end, cd_end), four, to + 2 * rows);
-      hn::StoreU(upper(ab_end, cd_end), four, to + 3 * rows);
-    }
-    for (int64_t k = fours; k < count; ++k) {
-      for (int64_t i = r; i < r + 4; ++i) out[k * rows + i] = x[i][k];
-    }
+  const int64_t fours = count / 4 * 4, whole_rows = rows / 4 * 4;
+  for (int64_t r = 0; r < whole_rows; r += 4) {
+    for (int64_t k = 0; k < fours; k += 4) transpose_4x4(x[r] + k, kStride, out + k * rows + r, rows);
   }
-#endif
-  for (; r < rows; ++r) {
-    for (int64_t k = 0; k < count; ++k) out[k * rows + r] = x[r][k];
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t k = r < whole_rows ? fours : 0; k < count; ++k) out[k * rows + r] = x[r][k];
   }
 }
 

@@ -393,6 +393,15 @@ TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
         for (int64_t d = 0; d < dim; ++d) sum = std::fma(panel[d * kPanel + lane], panel[d * kPanel + lane], sum);
         ASSERT_EQ(squares[lane], sum);
       }
+      std::vector<float> decayed(static_cast<size_t>(dim * kPanel + 1), 77.0f);
+      const float* until = queries.data();
+      k.decay_panel(panel.data(), panel.data(), until, dim, decayed.data());
+      for (int64_t i = 0; i < dim * kPanel; ++i) {
+        const double expected = panel[i] * std::exp(double{until[i / kPanel] - panel[i]});
+        ASSERT_NEAR(decayed[i], expected, 1e-6 * std::abs(expected)) << isa_name(isa) << " dim " << dim;
+      }
+      ASSERT_EQ(decayed.back(), 77.0f);
+      all.insert(all.end(), decayed.begin(), decayed.end());
       for (const int64_t count : {0, 1, 3, 4, 5, 39}) {
         for (int64_t queries = 1; queries <= 11; ++queries) {
           const int64_t out_stride = dim + 1;
