@@ -18,16 +18,7 @@ int64_t fresh_panels_floats(const SegmentRows& segment) {
 
 void rows_to_panel(const float* rows, int64_t stride, int64_t lane, int64_t count, int64_t dim, float* panel) {
   if (lane == 0 && count < kPanel) std::fill_n(panel, kPanel * dim, 0.0f);
-  panel += lane;
-  const int64_t fours = dim / 4 * 4, whole_lanes = count / 4 * 4;
-  for (int64_t row = 0; row < whole_lanes; row += 4) {
-    for (int64_t d = 0; d < fours; d += 4) {
-      transpose_4x4(rows + row * stride + d, stride, panel + d * kPanel + row, kPanel);
-    }
-  }
-  for (int64_t row = 0; row < count; ++row) {
-    for (int64_t d = row < whole_lanes ? fours : 0; d < dim; ++d) panel[d * kPanel + row] = rows[row * stride + d];
-  }
+  transpose(rows, stride, count, dim, panel + lane, kPanel);
 }
 
 void make_fresh_panels(const SegmentRows& segment, int kv_head, int64_t begin, int64_t end, float* panels) {

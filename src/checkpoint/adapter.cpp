@@ -38,9 +38,16 @@ class AdaptedSource : public TensorSource {
   void read(std::string_view name, float* out) const override {
     if (adapter_->find(name)) return adapter_->read(name, out);
     base_->read(name, out);
-    const std::string stem = stem_of(name);
-    const TensorInfo* a = adapter_->find(stem + ".lora_a");
-    if (a) add_product(stem, base_->find(name)->shape, a->shape[0], out);
+    const TensorInfo* info = base_->find(name);
+    add_product(name, 0, info->rows(), info->columns(), out);
+  }
+  bool reads_rows(std::string_view name) const override {
+    return adapter_->find(name) ? adapter_->reads_rows(name) : base_->reads_rows(name);
+  }
+  void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const override {
+    if (adapter_->find(name)) return adapter_->read_rows(name, first, count, out);
+    base_->read_rows(name, first, count, out);
+    add_product(name, first, count, base_->find(name)->columns(), out);
   }
   std::string where() const override { return base_->where() + " + " + adapter_->where(); }
 
@@ -63,13 +70,16 @@ class AdaptedSource : public TensorSource {
     }
   }
 
-  // out += scale * B A, rank by rank in ascending order.
-  void add_product(const std::string& stem, const std::vector<int64_t>& shape, int64_t rank, float* out) const {
-    const int64_t outputs = shape[0], inputs = shape[1];
-    std::vector<float> a(static_cast<size_t>(rank * inputs)), b(static_cast<size_t>(outputs * rank));
+  // out += scale * B A, rank by rank in ascending order: rows [first, first + count), if there is such a pair.
+  void add_product(std::string_view name, int64_t first, int64_t count, int64_t inputs, float* out) const {
+    const std::string stem = stem_of(name);
+    const TensorInfo* info = adapter_->find(stem + ".lora_a");
+    if (!info) return;
+    const int64_t rank = info->rows();
+    std::vector<float> a(static_cast<size_t>(rank * inputs)), b(static_cast<size_t>(count * rank));
     adapter_->read(stem + ".lora_a", a.data());
-    adapter_->read(stem + ".lora_b", b.data());
-    for (int64_t o = 0; o < outputs; ++o) {
+    adapter_->read_rows(stem + ".lora_b", first, count, b.data());
+    for (int64_t o = 0; o < count; ++o) {
       float* row = out + o * inputs;
       for (int64_t r = 0; r < rank; ++r) {
         const float factor = scale_ * b[static_cast<size_t>(o * rank + r)];

@@ -38,8 +38,6 @@ class GgufFile {
   const std::string& name() const { return name_; }
   std::span<const std::byte> bytes() const { return file_.bytes(); }
   const std::map<std::string, Tensor, std::less<>>& tensors() const { return tensors_; }
-  // What was read of a tensor need not stay in memory.
-  void release(const Tensor& tensor) const { file_.release({tensor.data, tensor.bytes}); }
   // Null when absent.
   const GgufValue* find(std::string_view key) const;
   // The value of that kind, or `fallback` when absent. Throws CorruptFile when it is of another kind.

@@ -54,6 +54,11 @@ class GgufTensorSource : public TensorSource {
     return it == entries_.end() ? nullptr : &it->second.tensor->info;
   }
   void read(std::string_view name, float* out) const override {
+    const TensorInfo* info = find(name);
+    read_rows(name, 0, info ? info->rows() : 0, out);
+  }
+  bool reads_rows(std::string_view) const override { return true; }
+  void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const override {
     const auto it = entries_.find(name);
     if (it == entries_.end()) throw InvalidArgument(error_text(where(), "tensor " + std::string(name), "none"));
     const GgufFile::Tensor& tensor = *it->second.tensor;
@@ -62,20 +67,21 @@ class GgufTensorSource : public TensorSource {
       throw NotSupported(
           error_text(where() + ": tensor " + std::string(name), "a known tensor type", tensor.info.type));
     }
-    const int64_t columns = tensor.info.shape.back(), rows = tensor.info.elements() / columns;
-    const int64_t heads = it->second.permuted_heads;
+    const int64_t columns = tensor.info.columns(), row_blocks = columns / type->block;
+    const int64_t row_bytes = row_blocks * type->block_bytes, heads = it->second.permuted_heads;
+    const std::byte* data = tensor.data + first * row_bytes;
     if (heads == 0) {
-      type->convert(tensor.data, tensor.info.elements() / type->block, out);
-      return file_->release(tensor);
+      type->convert(data, count * row_blocks, out);
+    } else {
+      // Within a head, GGUF row 2 i + h is row h D/2 + i of the halves layout.
+      const int64_t dim = tensor.info.rows() / heads;
+      for (int64_t row = first; row < first + count; ++row) {
+        const int64_t head = row / dim, half = row % dim / (dim / 2), i = row % (dim / 2);
+        const int64_t from = head * dim + 2 * i + half;
+        type->convert(tensor.data + from * row_bytes, row_blocks, out + (row - first) * columns);
+      }
     }
-    // Within a head, GGUF row 2 i + h is row h D/2 + i of the halves layout.
-    const int64_t dim = rows / heads, row_blocks = columns / type->block;
-    for (int64_t row = 0; row < rows; ++row) {
-      const int64_t head = row / dim, half = row % dim / (dim / 2), i = row % (dim / 2);
-      const int64_t from = head * dim + 2 * i + half;
-      type->convert(tensor.data + from * row_blocks * type->block_bytes, row_blocks, out + row * columns);
-    }
-    file_->release(tensor);
+    MappedFile::release({data, static_cast<size_t>(count * row_bytes)});  // it need not stay in memory
   }
   std::string where() const override { return file_->name(); }
 

@@ -135,18 +135,24 @@ const TensorInfo* SafetensorsSource::find(std::string_view name) const {
 }
 
 void SafetensorsSource::read(std::string_view name, float* out) const {
+  const TensorInfo* info = find(name);
+  read_rows(name, 0, info ? info->rows() : 0, out);
+}
+
+void SafetensorsSource::read_rows(std::string_view name, int64_t first, int64_t count, float* out) const {
   const auto it = entries_.find(name);
   const std::string place = where_ + ": tensor " + std::string(name);
   if (it == entries_.end()) throw InvalidArgument(error_text(place, "a tensor", "none"));
   const ElementType* type = type_named(it->second.info.type);
   if (!type) throw NotSupported(error_text(place, "a known tensor type", it->second.info.type));
-  const int64_t elements = it->second.info.elements();
+  const int64_t columns = it->second.info.columns(), elements = count * columns;
+  const std::byte* data = it->second.data + first * columns * type->bytes;
   if (std::string_view(type->name) == "F32") {
-    std::memcpy(out, it->second.data, static_cast<size_t>(elements) * 4);
+    std::memcpy(out, data, static_cast<size_t>(elements) * 4);
   } else {
-    for (int64_t i = 0; i < elements; ++i) out[i] = type->read(it->second.data + i * type->bytes);
+    for (int64_t i = 0; i < elements; ++i) out[i] = type->read(data + i * type->bytes);
   }
-  MappedFile::release({it->second.data, static_cast<size_t>(elements * type->bytes)});
+  MappedFile::release({data, static_cast<size_t>(elements * type->bytes)});
 }
 
 namespace {

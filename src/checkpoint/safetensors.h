@@ -24,6 +24,8 @@ class SafetensorsSource : public TensorSource {
   std::vector<std::string> names() const override;
   const TensorInfo* find(std::string_view name) const override;
   void read(std::string_view name, float* out) const override;
+  void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const override;
+  bool reads_rows(std::string_view) const override { return true; }
   std::string where() const override { return where_; }
   // The header's "__metadata__" of all shards.
   const std::map<std::string, std::string>& metadata() const { return metadata_; }

@@ -21,6 +21,9 @@ struct TensorInfo {
     for (int64_t extent : shape) n *= extent;
     return n;
   }
+  // Rows of the innermost extent: a matrix's. A vector is one.
+  int64_t columns() const { return shape.empty() ? 1 : shape.back(); }
+  int64_t rows() const { return columns() > 0 ? elements() / columns() : 0; }
 };
 
 class TensorSource {
@@ -34,10 +37,16 @@ class TensorSource {
   // Writes all elements, dequantized, to out[elements()]. Throws InvalidArgument for an unknown name,
   // NotSupported for a type that cannot be converted. Thread-safe.
   virtual void read(std::string_view name, float* out) const = 0;
+  // The same of rows [first, first + count), to out[count * columns()]. Costs no more than these rows do where
+  // reads_rows() says so.
+  virtual void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const;
+  virtual bool reads_rows(std::string_view) const { return false; }
   // What errors call this source: a file or directory name.
   virtual std::string where() const = 0;
 
-  // read() into a new vector, after checking the shape. Throws CorruptFile naming tensor and both shapes.
+  // Throws CorruptFile naming the tensor and both shapes where it is missing or has another one.
+  void check_shape(std::string_view name, const std::vector<int64_t>& shape) const;
+  // read() into a new vector, after check_shape().
   std::vector<float> read_checked(std::string_view name, const std::vector<int64_t>& shape) const;
 };
 
@@ -48,6 +57,8 @@ class MemoryTensorSource : public TensorSource {
   std::vector<std::string> names() const override;
   const TensorInfo* find(std::string_view name) const override;
   void read(std::string_view name, float* out) const override;
+  void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const override;
+  bool reads_rows(std::string_view) const override { return true; }
   std::string where() const override { return "memory"; }
 
  private:

@@ -82,6 +82,11 @@ void TensorViews::read_stored(const std::string& stored, const TensorSource& pre
   }
 }
 
+void TensorViews::read_rows(std::string_view name, int64_t first, int64_t count, float* out) const {
+  entries_.contains(name) ? TensorSource::read_rows(name, first, count, out)
+                          : base_->read_rows(name, first, count, out);
+}
+
 void TensorViews::read(std::string_view name, float* out) const {
   const auto entry = entries_.find(name);
   if (entry == entries_.end()) return base_->read(name, out);

@@ -28,6 +28,8 @@ class TensorViews : public TensorSource {
   std::vector<std::string> names() const override;
   const TensorInfo* find(std::string_view name) const override;
   void read(std::string_view name, float* out) const override;
+  bool reads_rows(std::string_view name) const override { return !entries_.contains(name) && base_->reads_rows(name); }
+  void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const override;
   std::string where() const override { return base_->where(); }
 
   // The way back. The view under a name (null: it keeps its own), a stored tensor's shape, and what its file would hold

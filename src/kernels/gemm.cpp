@@ -76,18 +76,6 @@ HWY_INLINE void add_pair(V16 (&acc)[kRows][kPanels], const float* x, const uint1
   add_weighted(acc, weights, row_x, 1);
 }
 
-// out [k * rows + r] = x [r][k] for k < count.
-template <int64_t kStride>
-HWY_INLINE void transpose(const float (*x)[kStride], int64_t rows, int64_t count, float* out) {
-  const int64_t fours = count / 4 * 4, whole_rows = rows / 4 * 4;
-  for (int64_t r = 0; r < whole_rows; r += 4) {
-    for (int64_t k = 0; k < fours; k += 4) transpose_4x4(x[r] + k, kStride, out + k * rows + r, rows);
-  }
-  for (int64_t r = 0; r < rows; ++r) {
-    for (int64_t k = r < whole_rows ? fours : 0; k < count; ++k) out[k * rows + r] = x[r][k];
-  }
-}
-
 // x rounded by `round`, side by side: out [depth][rows]. In blocks, so that the rounding is done by lanes.
 template <class Round>
 HWY_INLINE void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t depth, void* out,
@@ -100,7 +88,7 @@ HWY_INLINE void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_
       const float* row = x + r * x_stride + begin;
       for (int64_t k = 0; k < count; ++k) rounded[r][k] = round(row[k]);
     }
-    transpose(rounded, rows, count, static_cast<float*>(out) + begin * rows);
+    transpose(rounded[0], kBlock, rows, count, static_cast<float*>(out) + begin * rows, rows);
   }
   std::fill_n(static_cast<float*>(out) + inputs * rows, (depth - inputs) * rows, 0.0f);
 }

@@ -10,6 +10,7 @@
 #include "core/error.h"
 #include "core/half.h"
 #include "kernels/quantized.h"
+#include "kernels/transpose.h"
 
 namespace espalier {
 namespace {
@@ -155,7 +156,8 @@ bool PackedMatrix::pack_quantized(const QuantizedFormat& format, const float* ro
 
 bool PackedMatrix::pack_rows(const float* weights, int64_t begin, int64_t count) {
   ESPALIER_CHECK(begin % kPanel == 0 && begin + count <= outputs_);
-  const int64_t bytes = panel_bytes(inputs_, type_);
+  const int64_t bytes = panel_bytes(inputs_, type_), pairs = (inputs_ + 1) / 2;
+  std::vector<float> rounded(static_cast<size_t>(type_ == WeightType::kBf16 ? kPanel * pairs : 0));  // pairs of bf16
   bool exact = true;
   for (int64_t first = 0; first < count; first += kPanel) {
     std::byte* panel = data_.get() + (begin + first) / kPanel * bytes;
@@ -168,16 +170,16 @@ bool PackedMatrix::pack_rows(const float* weights, int64_t begin, int64_t count)
       continue;
     }
     if (lanes < kPanel || inputs_ % 2 == 1) std::memset(panel, 0, static_cast<size_t>(bytes));
-    for (int64_t lane = 0; lane < lanes; ++lane) {
-      const float* row = weights + (first + lane) * inputs_;
-      if (type_ == WeightType::kF32) {
-        float* out = reinterpret_cast<float*>(panel) + lane;
-        for (int64_t k = 0; k < inputs_; ++k) out[k * kPanel] = row[k];
-      } else {
-        bf16* out = reinterpret_cast<bf16*>(panel) + 2 * lane;
-        for (int64_t k = 0; k < inputs_; ++k) out[k / 2 * 2 * kPanel + k % 2] = float_to_bf16(row[k]);
-      }
+    const float* rows = weights + first * inputs_;
+    if (type_ == WeightType::kF32) {
+      transpose(rows, inputs_, lanes, inputs_, reinterpret_cast<float*>(panel), kPanel);
+      continue;
     }
+    for (int64_t lane = 0; lane < lanes; ++lane) {
+      bf16* row = reinterpret_cast<bf16*>(rounded.data() + lane * pairs);
+      for (int64_t k = 0; k < inputs_; ++k) row[k] = float_to_bf16(rows[lane * inputs_ + k]);
+    }
+    transpose(rounded.data(), pairs, lanes, pairs, reinterpret_cast<float*>(panel), kPanel);
   }
   return exact;
 }

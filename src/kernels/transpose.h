@@ -1,4 +1,4 @@
-// Four rows of four floats, turned.
+// Matrices of 32-bit elements in memory, turned, four by four at a time: floats, or what stands in their place.
 #pragma once
 
 #include <cstdint>
@@ -18,6 +18,23 @@ namespace espalier {
     float* to = out + 2 * i * out_stride;
     *reinterpret_cast<Four*>(to) = __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 0, 1, 4, 5);
     *reinterpret_cast<Four*>(to + out_stride) = __builtin_shufflevector(pair[2 * i], pair[2 * i + 1], 2, 3, 6, 7);
+  }
+}
+
+// out [columns][rows], rows out_stride floats apart = the transpose of x [rows][columns].
+[[gnu::always_inline]] inline void transpose(const float* x, int64_t x_stride, int64_t rows, int64_t columns,
+                                             float* out, int64_t out_stride) {
+  using One = float __attribute__((may_alias));
+  const int64_t fours = columns / 4 * 4, whole_rows = rows / 4 * 4;
+  for (int64_t r = 0; r < whole_rows; r += 4) {
+    for (int64_t c = 0; c < fours; c += 4) {
+      transpose_4x4(x + r * x_stride + c, x_stride, out + c * out_stride + r, out_stride);
+    }
+  }
+  for (int64_t r = 0; r < rows; ++r) {
+    for (int64_t c = r < whole_rows ? fours : 0; c < columns; ++c) {
+      *reinterpret_cast<One*>(out + c * out_stride + r) = *reinterpret_cast<const One*>(x + r * x_stride + c);
+    }
   }
 }
 

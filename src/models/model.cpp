@@ -142,16 +142,23 @@ class RecordingSource : public TensorSource {
   std::vector<std::string> names() const override { return base_->names(); }
   const TensorInfo* find(std::string_view name) const override { return base_->find(name); }
   void read(std::string_view name, float* out) const override {
-    {
-      const std::lock_guard lock(mutex_);
-      read_.emplace(name);
-    }
+    remember(name);
     base_->read(name, out);
   }
+  void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const override {
+    remember(name);
+    base_->read_rows(name, first, count, out);
+  }
+  bool reads_rows(std::string_view name) const override { return base_->reads_rows(name); }
   std::string where() const override { return base_->where(); }
   const std::set<std::string>& read() const { return read_; }
 
  private:
+  void remember(std::string_view name) const {
+    const std::lock_guard lock(mutex_);
+    read_.emplace(name);
+  }
+
   std::shared_ptr<const TensorSource> base_;
   mutable std::mutex mutex_;
   mutable std::set<std::string> read_;

@@ -1,5 +1,11 @@
 #include "models/step_loader.h"
 
+#include <algorithm>
+#include <atomic>
+#include <exception>
+#include <mutex>
+#include <thread>
+
 #include "attention/initial_values.h"
 #include "attention/short_convolution.h"
 #include "core/error.h"
@@ -29,17 +35,68 @@ WeightType StepLoader::type_of(const std::string& tensor, int64_t outputs) const
 }
 
 StepMatrix StepLoader::matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias) {
-  const std::vector<float> values = tensors_.read_checked(name + ".weight", {outputs, inputs});
-  const WeightType type = type_of(name + ".weight", outputs);
-  StepMatrix matrix{PackedMatrix(values.data(), outputs, inputs, type, memory_), {}};
-  if (own_ && is_quantized(tensors_.find(name + ".weight")->type) && (type == type_ || !matrix.weight.exact())) {
-    converted_.push_back(name + ".weight");
-    if (type != type_) matrix.weight = PackedMatrix(values.data(), outputs, inputs, type_, memory_);
+  const std::string tensor = name + ".weight";
+  tensors_.check_shape(tensor, {outputs, inputs});
+  const WeightType type = type_of(tensor, outputs);
+  StepMatrix matrix;
+  if (!own_ && tensors_.reads_rows(tensor)) {
+    matrix.weight = PackedMatrix::empty(outputs, inputs, type, memory_);
+    waiting_.push_back({tensor, matrix.weight});
+  } else {
+    const std::vector<float> values = tensors_.read_checked(tensor, {outputs, inputs});
+    matrix.weight = PackedMatrix(values.data(), outputs, inputs, type, memory_);
+    if (own_ && is_quantized(tensors_.find(tensor)->type) && (type == type_ || !matrix.weight.exact())) {
+      converted_.push_back(tensor);
+      if (type != type_) matrix.weight = PackedMatrix(values.data(), outputs, inputs, type_, memory_);
+    }
   }
   bytes_ += matrix.weight.bytes();
   parameters_ += outputs * inputs;
   if (bias) matrix.bias = vector(name + ".bias", outputs);
   return matrix;
+}
+
+void StepLoader::finish() {
+  constexpr int64_t kRowsPerPiece = 256;
+  struct Piece {
+    Waiting* of;
+    int64_t begin, rows;
+  };
+  std::vector<Piece> pieces;
+  for (Waiting& waiting : waiting_) {
+    for (int64_t begin = 0; begin < waiting.weight.outputs(); begin += kRowsPerPiece) {
+      pieces.push_back({&waiting, begin, std::min(kRowsPerPiece, waiting.weight.outputs() - begin)});
+    }
+  }
+  const auto threads = std::min<size_t>(pieces.size(), std::max(1u, std::thread::hardware_concurrency()));
+  std::atomic<size_t> next{0};
+  // The first piece that failed says why, whichever thread met it first.
+  std::mutex mutex;
+  size_t failed = pieces.size();
+  std::exception_ptr error;
+  const auto work = [&] {
+    std::vector<float> values;
+    for (size_t i = next++; i < pieces.size(); i = next++) {
+      const Piece& piece = pieces[i];
+      try {
+        values.resize(static_cast<size_t>(kRowsPerPiece * piece.of->weight.inputs()));
+        tensors_.read_rows(piece.of->tensor, piece.begin, piece.rows, values.data());
+        piece.of->weight.pack_rows(values.data(), piece.begin, piece.rows);
+      } catch (...) {
+        const std::scoped_lock lock(mutex);
+        if (i < failed) error = std::current_exception();
+        failed = std::min(failed, i);
+        next = pieces.size();
+      }
+    }
+  };
+  {
+    std::vector<std::jthread> workers;
+    for (size_t t = 1; t < threads; ++t) workers.emplace_back(work);
+    work();
+  }
+  if (error) std::rethrow_exception(error);
+  waiting_.clear();
 }
 
 std::vector<float> StepLoader::vector(const std::string& name, int64_t n) {

@@ -8,6 +8,7 @@
 #include "attention/operator.h"
 #include "attention/row_tail.h"
 #include "checkpoint/model_files.h"
+#include "core/error.h"
 #include "kernels/packed_matrix.h"
 
 namespace espalier {
@@ -24,13 +25,18 @@ class StepLoader {
   StepLoader(const TensorSource& tensors, WeightType type, int64_t vocab_size, bool own = false)
       : tensors_(tensors), type_(type), vocab_size_(vocab_size), own_(own) {}
 
-  // Throws CorruptFile naming the tensor when it is missing or has another shape.
+  // Throws CorruptFile naming the tensor when it is missing or has another shape. The weights are there after finish().
   StepMatrix matrix(const std::string& name, int64_t outputs, int64_t inputs, bool bias = false);
+  // Reads and packs what matrix() has found, on all processors, some rows at a time.
+  void finish();
   bool has(const std::string& name) const { return tensors_.find(name) != nullptr; }
   std::vector<float> relative_bias(const std::string& name, const ModelConfig& config);
   std::vector<float> vector(const std::string& name, int64_t n);
 
-  int64_t bytes() const { return bytes_; }  // packed
+  int64_t bytes() const {  // packed
+    ESPALIER_CHECK(waiting_.empty());
+    return bytes_;
+  }
   // Quantized tensors that could not keep what the files say of them, and became `type`.
   const std::vector<std::string>& converted() const { return converted_; }
   int64_t parameters() const { return parameters_; }
@@ -40,11 +46,17 @@ class StepLoader {
   // meets every token.
   WeightType type_of(const std::string& tensor, int64_t outputs) const;
 
+  struct Waiting {
+    std::string tensor;
+    PackedMatrix weight;  // shares its memory with the one that the model has
+  };
+
   const TensorSource& tensors_;
   WeightType type_;
   int64_t vocab_size_;
   bool own_;
   std::vector<std::string> converted_;
+  std::vector<Waiting> waiting_;
   WeightMemory memory_;
   int64_t bytes_ = 0, parameters_ = 0;
 };

@@ -25,6 +25,7 @@ class StepModel : public Model {
     tails_ = tail_shapes(config_, mechanisms_);
     StepLoader loader(*files.tensors, options.weights, config_.vocab_size, options.own_weights);
     weights_ = Family::template load<StepContext>(loader, config_);
+    loader.finish();
     weight_bytes_ = loader.bytes();
     parameters_ = loader.parameters();
     converted_ = loader.converted();

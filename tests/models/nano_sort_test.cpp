@@ -88,6 +88,7 @@ TEST(NanoSort, EveryStageIsThatOfTheOriginal) {
   const auto model = load_model(files, {.weights = WeightType::kF32});
   StepLoader loader(*files.tensors, WeightType::kF32, 0);
   const auto weights = Gpt2::load<Recorder>(loader, model->config());
+  loader.finish();
   constexpr int64_t kTokens = 11, kTexts = 3;
   const Values ids = read(stages, "idx");
   Workspace workspace(2);
