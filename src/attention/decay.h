@@ -15,9 +15,9 @@
 //     Parameters: delta.weight [Hk 2, d] and delta.bias [Hk 2], rows b and a of each KV head, delta.a_log [Hk].
 //     conv=W: q, k and v go through short convolutions first (short_convolution.h).
 //
-// Numerics: decays are sums of logarithms within a block of 16 rows, kept beside each row, so every exponent that is
-// taken is <= 0 and no product runs over the whole text. u is kept beside each row too: a node solves for its own by
-// forward substitution along its path, and nobody solves again.
+// Numerics: decays are sums of logarithms within a block of 16 rows, kept beside each row, so every exponential that
+// is used is at most 1 and no product runs over the whole text. u is kept beside each row too: a node solves for its
+// own by forward substitution along its path, and nobody solves again.
 #pragma once
 
 #include <memory>

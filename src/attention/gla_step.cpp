@@ -12,6 +12,10 @@
 namespace espalier {
 namespace {
 
+void multiply(const float* a, const float* b, int64_t n, float* y) {
+  for (int64_t i = 0; i < n; ++i) y[i] = a[i] * b[i];
+}
+
 // Beside each row: its log-decays summed from the start of its block, [Dk].
 class Gla : public Mechanism {
  public:
@@ -83,7 +87,7 @@ class Gla : public Mechanism {
   }
   int64_t scratch_floats(const SegmentRows& segment) const override {
     return segment.rows + most_queries(shape_) * (2 * kFoldBlock + 3 * int64_t{shape_.dim_k} + shape_.dim_v) +
-           2 * int64_t{shape_.dim_k} + 4 * panel_floats();
+           int64_t{shape_.dim_k} + 4 * panel_floats();
   }
   void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
               const float* prepared, float* scratch) const override {
@@ -112,8 +116,8 @@ class Gla : public Mechanism {
   }
 
   // Rows [begin, end) of one block, which read the same fold. What their block adds to the decay of the block before it
-  // and of the fold is a factor of the queries, so that the block before is decayed to its own end once for all of
-  // them.
+  // and of the fold is a factor of the queries, so that the block before is decayed to its own end once for all rows
+  // that share it.
   void attend_rows(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
                    const float* fold, float* scratch) const {
     const int heads = shape_.heads_per_kv();
@@ -125,38 +129,40 @@ class Gla : public Mechanism {
     float* decayed = plain + most_queries(shape_) * dim;     // by the row's own block,
     float* for_fold = decayed + most_queries(shape_) * dim;  // and by the block before
     float* sums = for_fold + most_queries(shape_) * dim;     // [queries][Dv]
-    float* own_decay = sums + most_queries(shape_) * dim_v;  // [Dk]
-    float* before_decay = own_decay + dim;                   // [Dk]
-    const Block block{before_decay + dim, before_decay + dim + panel_floats(), before_decay + dim + 2 * panel_floats()};
+    float* decay = sums + most_queries(shape_) * dim_v;      // [Dk]
+    const Block block{decay + dim, decay + dim + panel_floats(), decay + dim + 2 * panel_floats()};
     float* decayed_keys = block.copies + panel_floats();
     const int64_t position = segment.position(begin), block_begin = position / kFoldBlock * kFoldBlock;
     const int64_t window_begin = segment.state->window_begin(position), before = block_begin - window_begin;
 
-    // Of row `row` and those of its run behind it that see the same block before theirs: queries, and scores there.
+    for (int64_t row = begin; row < end; ++row) {
+      const QueryHeads own(segment, heads, kv_head, row, dim);
+      kernels.exp_sum(segment.extra_of(row, kv_head), 0.0f, dim, decay);
+      for (int h = 0; h < heads; ++h) {
+        const int64_t i = (row - begin) * heads + h;
+        kernels.scale(own.q[h], factor, dim, plain + i * dim);
+        multiply(plain + i * dim, decay, dim, decayed + i * dim);
+      }
+    }
+    // The fold and the block before, as `rows` rows from `row` on see them.
     const auto score_before = [&](int64_t row, int64_t rows) {
+      const int64_t first = (row - begin) * heads, count = rows * heads;
+      if (before == 0) {
+        std::copy_n(decayed + first * dim, count * dim, for_fold + first * dim);
+        return;
+      }
       const VisibleRows visible(segment, kv_head, row, path);
-      if (before > 0) {
-        const float* total = visible.extra(block_begin - 1);
-        make_block(visible, window_begin, before, block);
-        kernels.decay_panel(block.keys, block.sums, total, dim, decayed_keys);
-        kernels.exp_sum(total, 0.0f, dim, before_decay);
-      } else {
-        std::fill_n(before_decay, dim, 1.0f);
-      }
+      const float* total = visible.extra(block_begin - 1);
+      make_block(visible, window_begin, before, block);
+      kernels.decay_panel(block.keys, block.sums, total, dim, decayed_keys);
+      kernels.exp_sum(total, 0.0f, dim, decay);
       const float* q[kMaxHeadsPerKv];
-      const int64_t first = (row - begin) * heads;
-      for (int64_t i = first; i < first + rows * heads; ++i) {
-        const int64_t query_row = begin + i / heads;
-        if (i % heads == 0) kernels.exp_sum(segment.extra_of(query_row, kv_head), 0.0f, dim, own_decay);
-        const QueryHeads own(segment, heads, kv_head, query_row, dim);
-        kernels.scale(own.q[i % heads], factor, dim, plain + i * dim);
-        for (int64_t d = 0; d < dim; ++d) decayed[i * dim + d] = plain[i * dim + d] * own_decay[d];
-        for (int64_t d = 0; d < dim; ++d) for_fold[i * dim + d] = decayed[i * dim + d] * before_decay[d];
-        q[i - first] = decayed + i * dim;
+      for (int64_t i = 0; i < count; ++i) {
+        q[i] = decayed + (first + i) * dim;
+        multiply(q[i], decay, dim, for_fold + (first + i) * dim);
       }
-      if (before == 0) return;
       kernels.panel_scores({.q = q,
-                            .count = static_cast<int>(rows * heads),
+                            .count = static_cast<int>(count),
                             .panel = decayed_keys,
                             .dim = dim,
                             .scores = scores + first * window,

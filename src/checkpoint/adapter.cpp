@@ -35,19 +35,17 @@ class AdaptedSource : public TensorSource {
     const TensorInfo* own = adapter_->find(name);
     return own ? own : base_->find(name);
   }
-  void read(std::string_view name, float* out) const override {
-    if (adapter_->find(name)) return adapter_->read(name, out);
-    base_->read(name, out);
-    const TensorInfo* info = base_->find(name);
-    add_product(name, 0, info->rows(), info->columns(), out);
-  }
+  void read(std::string_view name, float* out) const override { read_rows(name, 0, known(name).rows(), out); }
   bool reads_rows(std::string_view name) const override {
     return adapter_->find(name) ? adapter_->reads_rows(name) : base_->reads_rows(name);
   }
   void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const override {
+    const TensorInfo& info = known(name);
     if (adapter_->find(name)) return adapter_->read_rows(name, first, count, out);
-    base_->read_rows(name, first, count, out);
-    add_product(name, first, count, base_->find(name)->columns(), out);
+    // A whole is read as such: some sources give it at once only.
+    const bool whole = first == 0 && count == info.rows();
+    whole ? base_->read(name, out) : base_->read_rows(name, first, count, out);
+    add_product(name, first, count, info.columns(), out);
   }
   std::string where() const override { return base_->where() + " + " + adapter_->where(); }
 
@@ -56,6 +54,12 @@ class AdaptedSource : public TensorSource {
   static std::string stem_of(std::string_view name) {
     if (name.ends_with(".weight")) name.remove_suffix(7);
     return std::string(name);
+  }
+
+  const TensorInfo& known(std::string_view name) const {
+    const TensorInfo* info = find(name);
+    if (!info) throw InvalidArgument(error_text(where(), "tensor " + std::string(name), "none"));
+    return *info;
   }
 
   void check(const std::string& name) const {

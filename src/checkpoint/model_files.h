@@ -83,7 +83,7 @@ struct ModelFiles {
   // Of a directory: its config.json, and how its tensors became those of `tensors`; null: they are named as they are.
   std::string config_json;
   std::shared_ptr<const TensorViews> views;
-  std::shared_ptr<std::string> hash = std::make_shared<std::string>();  // base_hash(), once it was asked for
+  std::shared_ptr<std::string> hash = std::make_shared<std::string>();  // base_hash() of `weights`, once asked for
 };
 
 // What an adapter binds to: SHA-256 (hex) over the base's weight files in order. Reads them whole, the first time.

@@ -38,7 +38,7 @@ class TensorSource {
   // NotSupported for a type that cannot be converted. Thread-safe.
   virtual void read(std::string_view name, float* out) const = 0;
   // The same of rows [first, first + count), to out[count * columns()]. Costs no more than these rows do where
-  // reads_rows() says so.
+  // reads_rows() says so (and the rank-r factors of an adapter, where there are any).
   virtual void read_rows(std::string_view name, int64_t first, int64_t count, float* out) const;
   virtual bool reads_rows(std::string_view) const { return false; }
   // What errors call this source: a file or directory name.

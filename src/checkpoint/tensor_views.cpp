@@ -82,14 +82,22 @@ void TensorViews::read_stored(const std::string& stored, const TensorSource& pre
   }
 }
 
+void TensorViews::check_shown(std::string_view name) const {
+  if (!find(name)) throw InvalidArgument(error_text(where(), "tensor " + std::string(name), "none"));
+}
+
 void TensorViews::read_rows(std::string_view name, int64_t first, int64_t count, float* out) const {
-  entries_.contains(name) ? TensorSource::read_rows(name, first, count, out)
-                          : base_->read_rows(name, first, count, out);
+  if (entries_.contains(name)) return TensorSource::read_rows(name, first, count, out);
+  check_shown(name);
+  base_->read_rows(name, first, count, out);
 }
 
 void TensorViews::read(std::string_view name, float* out) const {
   const auto entry = entries_.find(name);
-  if (entry == entries_.end()) return base_->read(name, out);
+  if (entry == entries_.end()) {
+    check_shown(name);
+    return base_->read(name, out);
+  }
   const TensorView& view = entry->second.view;
   if (!view.order.empty()) {
     std::vector<float> all(static_cast<size_t>(base_->find(view.stored)->elements()));

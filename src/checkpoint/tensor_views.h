@@ -40,6 +40,9 @@ class TensorViews : public TensorSource {
   void read_stored(const std::string& stored, const TensorSource& presented, float* out) const;
 
  private:
+  // Stored tensors that views have taken are not there under their own names.
+  void check_shown(std::string_view name) const;
+
   struct Entry {
     TensorView view;
     TensorInfo info;

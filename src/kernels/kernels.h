@@ -153,7 +153,7 @@ struct Kernels {
   // sums[lane] = sum_d panel[d, lane]^2, d ascending: the squared lengths of 16 keys.
   void (*panel_squares)(const float* panel, int64_t dim, float* sums);
   // out[d, lane] = panel[d, lane] * exp(until[d] - sums[d, lane]): 16 keys with the log-decays `sums` beside them, as a
-  // row sees them where those have grown to `until`.
+  // row sees them where those have grown to `until`. Lanes behind that row may become inf or NaN, each by itself.
   void (*decay_panel)(const float* panel, const float* sums, const float* until, int64_t dim, float* out);
   void (*weighted_sum)(const WeightedSum&);
 };

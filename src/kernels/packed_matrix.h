@@ -40,7 +40,7 @@ class PackedMatrix {
   WeightType type() const { return type_; }
   int64_t bytes() const { return bytes_; }
   const std::byte* data() const { return data_.get(); }
-  // Of a quantized type: whether all weights are held as they were given.
+  // Of a quantized type that the constructor packed: whether all weights are held as they were given.
   bool exact() const { return exact_; }
 
   // Packs rows [begin, begin + count) from weights [count, inputs]; begin is a multiple of 16. Lets a large

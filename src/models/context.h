@@ -25,7 +25,8 @@
 //
 // A Loader reads the weights: matrix(name, outputs, inputs, bias) -> Matrix: "name.weight" [outputs, inputs] and, if
 // it has one, "name.bias"; vector(name, n) -> Vector; relative_bias(name, config)
-// -> Vector (models/relative_bias.h); has(name): whether there is such a tensor.
+// -> Vector (models/relative_bias.h); has(name): whether there is such a tensor. Matrices may be filled
+// after load(), which does not look at them.
 #pragma once
 
 #include <array>

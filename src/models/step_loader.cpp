@@ -57,15 +57,17 @@ StepMatrix StepLoader::matrix(const std::string& name, int64_t outputs, int64_t 
 }
 
 void StepLoader::finish() {
-  constexpr int64_t kRowsPerPiece = 256;
+  constexpr int64_t kFloatsPerPiece = int64_t{1} << 17;  // half a megabyte, which stays in the second-level cache
   struct Piece {
     Waiting* of;
     int64_t begin, rows;
   };
   std::vector<Piece> pieces;
   for (Waiting& waiting : waiting_) {
-    for (int64_t begin = 0; begin < waiting.weight.outputs(); begin += kRowsPerPiece) {
-      pieces.push_back({&waiting, begin, std::min(kRowsPerPiece, waiting.weight.outputs() - begin)});
+    const int64_t outputs = waiting.weight.outputs();
+    const int64_t panels = std::max<int64_t>(1, kFloatsPerPiece / (kPanel * waiting.weight.inputs()));
+    for (int64_t begin = 0; begin < outputs; begin += panels * kPanel) {
+      pieces.push_back({&waiting, begin, std::min(panels * kPanel, outputs - begin)});
     }
   }
   const auto threads = std::min<size_t>(pieces.size(), std::max(1u, std::thread::hardware_concurrency()));
@@ -79,7 +81,7 @@ void StepLoader::finish() {
     for (size_t i = next++; i < pieces.size(); i = next++) {
       const Piece& piece = pieces[i];
       try {
-        values.resize(static_cast<size_t>(kRowsPerPiece * piece.of->weight.inputs()));
+        values.resize(static_cast<size_t>(piece.rows * piece.of->weight.inputs()));
         tensors_.read_rows(piece.of->tensor, piece.begin, piece.rows, values.data());
         piece.of->weight.pack_rows(values.data(), piece.begin, piece.rows);
       } catch (...) {

@@ -95,7 +95,7 @@ const AttentionShape kShapes[] = {
     {.heads = 6, .heads_kv = 2, .dim_k = 16, .dim_v = 16, .hidden = 10},
     {.heads = 3, .heads_kv = 3, .dim_k = 8, .dim_v = 8, .hidden = 24},
     {.heads = 5, .heads_kv = 1, .dim_k = 7, .dim_v = 7, .hidden = 35},
-    {.heads = 9, .heads_kv = 1, .dim_k = 20, .dim_v = 20, .hidden = 3},
+    {.heads = 20, .heads_kv = 1, .dim_k = 20, .dim_v = 20, .hidden = 3},
     {.heads = 4, .heads_kv = 2, .dim_k = 8, .dim_v = 24, .hidden = 16, .layer = 1, .layers = 4},
 };
 

@@ -1,4 +1,4 @@
-// Some rows of a tensor are those of the whole, from every kind of source.
+// Some rows of a tensor are those of the whole. GGUF's are tested by what a model computes (tests/cli/test_gguf.py).
 #include <gtest/gtest.h>
 #include <unistd.h>
 
@@ -7,6 +7,7 @@
 
 #include "checkpoint/adapter.h"
 #include "checkpoint/model_files.h"
+#include "core/error.h"
 
 namespace espalier {
 namespace {
@@ -39,6 +40,25 @@ std::string model(const std::string& name) {
 TEST(TensorRows, OfSafetensorsAndOfViewsOfThem) {
   expect_rows_of_the_whole(*open_model(model("stories260K")).tensors);
   expect_rows_of_the_whole(*open_model(model("nano-sort")).tensors);  // transposed, in parts
+}
+
+TEST(TensorRows, OfMemory) {
+  MemoryTensorSource tensors;
+  tensors.add("matrix", {3, 5}, {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14});
+  tensors.add("vector", {4}, {1, 2, 3, 4});
+  tensors.add("scalar", {}, {7});
+  tensors.add("none", {2, 0}, {});
+  expect_rows_of_the_whole(tensors);
+}
+
+TEST(TensorRows, OfWhatIsNotThere) {
+  ModelFiles files = open_model(model("nano-sort"));
+  float out = 0;
+  for (const char* name : {"nonsense", "transformer.h.0.attn.c_attn.weight"}) {  // the second is shown in parts alone
+    EXPECT_EQ(files.tensors->find(name), nullptr);
+    EXPECT_THROW(files.tensors->read(name, &out), InvalidArgument);
+    EXPECT_THROW(files.tensors->read_rows(name, 0, 1, &out), InvalidArgument);
+  }
 }
 
 TEST(TensorRows, OfABaseWithAnAdapter) {
