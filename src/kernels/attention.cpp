@@ -11,7 +11,9 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
-// Asks for memory that will be read soon. Where few rows go over the past, reading it is all that takes time.
+// Asks for memory that will be read soon. Where few rows go over the past, reading it is all that takes time; where
+// groups of rows go over the same part of it in turn, each asks for a share of the next part: left to the first group,
+// that one would wait for memory, which rests while the others compute.
 HWY_INLINE void ask_for(const float* p) {
   __builtin_prefetch(p, 0, kIntoSecondLevel);
 }
@@ -25,35 +27,47 @@ HWY_INLINE void add_scores(V16 (&acc)[kRows][kPanels], const float* const* q, in
   if constexpr (kRow + 1 < kRows) add_scores<kRows, kPanels, kRow + 1>(acc, q, d, keys);
 }
 
+// Rows at once: enough sums for the multiply-adds not to wait for each other, few enough to stay in registers beside
+// as many for a second panel, which shares what is loaded of the rows.
+constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
+
 template <int kRows, int kPanels>
-void scores_of(const PanelScores& s, const float* const* q, int64_t panel, float* scores) {
+void scores_of(const PanelScores& s, int row, int64_t panel) {
+  const float* const* q = s.q + row;
   V16 acc[kRows][kPanels];
   for (auto& row : acc) {
     for (V16& a : row) a = broadcast(0.0f);
   }
   const float* keys_of[kPanels];
   for (int p = 0; p < kPanels; ++p) keys_of[p] = s.panel + (panel + p) * s.panel_stride;
-  for (int64_t d = 0; d < s.dim; ++d) {
+  const auto add_dimension = [&](int64_t d) HWY_ATTR {
     V16 keys[kPanels];
-    for (int p = 0; p < kPanels; ++p) {
-      ask_for(keys_of[p] + kPanels * s.panel_stride + d * kPanel);
-      keys[p] = load(keys_of[p] + d * kPanel);
-    }
+    for (int p = 0; p < kPanels; ++p) keys[p] = load(keys_of[p] + d * kPanel);
     add_scores(acc, q, d, keys);
+  };
+  const int64_t next = kPanels * s.panel_stride;
+  if (s.count > (kPanels - 1) * kMostRows) {  // a group for each panel
+    const float* share = keys_of[row / kMostRows % kPanels] + next;
+    for (int64_t d = 0; d < s.dim; ++d) {
+      ask_for(share + d * kPanel);
+      add_dimension(d);
+    }
+  } else {
+    for (int64_t d = 0; d < s.dim; ++d) {
+      for (int p = 0; p < kPanels; ++p) ask_for(keys_of[p] + next + d * kPanel);
+      add_dimension(d);
+    }
   }
+  float* scores = s.scores + row * s.score_stride + panel * kPanel;
   for (int r = 0; r < kRows; ++r) {
-    for (int p = 0; p < kPanels; ++p) store(acc[r][p], scores + r * s.score_stride + (panel + p) * kPanel);
+    for (int p = 0; p < kPanels; ++p) store(acc[r][p], scores + r * s.score_stride + p * kPanel);
   }
 }
-
-// Rows at once: enough sums for the multiply-adds not to wait for each other, few enough to stay in registers beside
-// as many for a second panel, which shares what is loaded of the rows.
-constexpr int kMostRows = kParts == 1 ? 12 : 6, kPanelsTogether = kParts == 1 ? 2 : 1;
 
 // Rows from `row` on: kRows of them, or fewer that are the last.
 template <int kPanels, int kRows = kMostRows>
 void scores_of_rest(const PanelScores& s, int row, int64_t panel) {
-  if (s.count - row >= kRows) return scores_of<kRows, kPanels>(s, s.q + row, panel, s.scores + row * s.score_stride);
+  if (s.count - row >= kRows) return scores_of<kRows, kPanels>(s, row, panel);
   if constexpr (kRows > 1) scores_of_rest<kPanels, kRows - 1>(s, row, panel);
 }
 
@@ -84,13 +98,26 @@ void decay_panel(const float* panel, const float* sums, const float* until, int6
   }
 }
 
-// kQueries queries over rows [begin, end) and kWidth panels of columns from c on, so that each value that is read
+// Queries at once, whose sums stay in registers: 6 x 4 of 32, or 3 x 2 x 2 of 16.
+constexpr int kMostQueries = kParts == 1 ? 6 : 3, kWidth = kParts == 1 ? 4 : 2;
+
+// More queries than these go over rows that stay in the first-level cache, in turn, and then over the next ones.
+constexpr int64_t kQueriesAlone = 6;
+bool takes_turns(const WeightedSum& s) {
+  return s.queries > kQueriesAlone && s.stagger == 0;
+}
+int64_t rows_of_turn(const WeightedSum& s) {
+  constexpr int64_t kFloats = 4096;
+  return std::max<int64_t>(kPanel, kFloats / std::max<int64_t>(1, s.dim));
+}
+
+// kQueries queries over rows [begin, end) and kPanels panels of columns from c on, so that each value that is read
 // serves them all.
-template <int kQueries, int kWidth, class Row>
+template <int kQueries, int kPanels, class Row>
 HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t begin, int64_t end, int64_t c, Row row) {
   const float* weights = s.weights + query * s.weight_stride;
   float* out = s.out + query * s.out_stride + c;
-  V16 acc[kQueries][kWidth];
+  V16 acc[kQueries][kPanels];
   if (begin == 0 && s.from_zero) {
     for (auto& row : acc) {
       for (V16& a : row) a = broadcast(0.0f);
@@ -100,30 +127,39 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t be
     const float* start = s.start + query * stride + c;
     const V16 factor = broadcast(s.start_factor);
     for (int q = 0; q < kQueries; ++q) {
-      for (int w = 0; w < kWidth; ++w) acc[q][w] = mul(load(start + q * stride + w * 16), factor);
+      for (int p = 0; p < kPanels; ++p) acc[q][p] = mul(load(start + q * stride + p * 16), factor);
     }
   } else {
     for (int q = 0; q < kQueries; ++q) {
-      for (int w = 0; w < kWidth; ++w) acc[q][w] = load(out + q * s.out_stride + w * 16);
+      for (int p = 0; p < kPanels; ++p) acc[q][p] = load(out + q * s.out_stride + p * 16);
     }
   }
-  for (int64_t j = begin; j < end; ++j) {
-    const float* row_values = row(j) + c;
-    V16 values[kWidth];
-    for (int w = 0; w < kWidth; ++w) {
-      if constexpr (kQueries <= 6) ask_for(row_values + kRowsAhead * s.row_stride + w * 16);
-      values[w] = load(row_values + w * 16);
-    }
+  const auto add_row = [&](int64_t j, const float* row_values) HWY_ATTR {
+    V16 values[kPanels];
+    for (int p = 0; p < kPanels; ++p) values[p] = load(row_values + p * 16);
     add_weighted(acc, values, weights + j * s.weight_step, s.weight_stride);
+  };
+  if (s.queries > (kPanels - 1) * kMostQueries && takes_turns(s)) {  // a group for each panel of columns
+    const int64_t share = rows_of_turn(s) * s.row_stride + query / kMostQueries % kPanels * 16;
+    for (int64_t j = begin; j < end; ++j) {
+      const float* row_values = row(j) + c;
+      ask_for(row_values + share);
+      add_row(j, row_values);
+    }
+  } else {
+    for (int64_t j = begin; j < end; ++j) {
+      const float* row_values = row(j) + c;
+      for (int p = 0; p < kPanels; ++p) ask_for(row_values + kRowsAhead * s.row_stride + p * 16);
+      add_row(j, row_values);
+    }
   }
   for (int q = 0; q < kQueries; ++q) {
-    for (int w = 0; w < kWidth; ++w) store(acc[q][w], out + q * s.out_stride + w * 16);
+    for (int p = 0; p < kPanels; ++p) store(acc[q][p], out + q * s.out_stride + p * 16);
   }
 }
 
 template <int kQueries, class Row>
 HWY_INLINE void weighted_queries(const WeightedSum& s, int64_t query, int64_t begin, int64_t end, Row row) {
-  constexpr int kWidth = kParts == 1 ? 4 : 2;
   int64_t c = 0;
   for (; c + 16 * kWidth <= s.dim; c += 16 * kWidth) weighted_columns<kQueries, kWidth>(s, query, begin, end, c, row);
   for (; c + 16 <= s.dim; c += 16) weighted_columns<kQueries, 1>(s, query, begin, end, c, row);
@@ -164,10 +200,8 @@ HWY_INLINE void weighted_group(const WeightedSum& s, int64_t query, Row row) {
 
 template <class Row>
 HWY_INLINE void weighted_rows(const WeightedSum& s, Row row) {
-  // Sums in registers: 6 x 4 of 32, or 3 x 2 x 2 of 16.
-  constexpr int kMost = kParts == 1 ? 6 : 3;
   int64_t query = 0;
-  for (; query + kMost <= s.queries; query += kMost) weighted_group<kMost>(s, query, row);
+  for (; query + kMostQueries <= s.queries; query += kMostQueries) weighted_group<kMostQueries>(s, query, row);
   if constexpr (kParts == 1) {
     if (query + 4 <= s.queries) {
       weighted_group<4>(s, query, row);
@@ -195,20 +229,19 @@ void weighted_sum_of(const WeightedSum& s) {
   }
 }
 
-// Many queries go over rows that stay in the first-level cache, then over the next: rows come from memory, and once.
+// Rows come from memory, and once.
 void weighted_sum(const WeightedSum& s) {
-  constexpr int64_t kQueriesTogether = 6, kFloatsTogether = 4096;
-  const int64_t together = std::max<int64_t>(kPanel, kFloatsTogether / std::max<int64_t>(1, s.dim));
-  if (s.queries <= kQueriesTogether || s.count <= together || s.stagger > 0) return weighted_sum_of(s);
+  const int64_t turn = rows_of_turn(s);
+  if (!takes_turns(s) || s.count <= turn) return weighted_sum_of(s);
   WeightedSum part = s;
-  for (int64_t begin = 0; begin < s.count; begin += together) {
-    part.count = std::min(together, s.count - begin);
+  for (int64_t begin = 0; begin < s.count; begin += turn) {
+    part.count = std::min(turn, s.count - begin);
     weighted_sum_of(part);
-    part.weights += together * s.weight_step;
+    part.weights += turn * s.weight_step;
     if (part.index) {
-      part.index += together;
+      part.index += turn;
     } else {
-      part.rows += together * s.row_stride;
+      part.rows += turn * s.row_stride;
     }
     part.start = nullptr;
     part.from_zero = false;
