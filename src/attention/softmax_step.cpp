@@ -80,13 +80,18 @@ class Softmax : public Mechanism {
                    float* found) const override {
     const int heads = shape_.heads_per_kv();
     const TileSums all = found_sums(segment, found);
-    for (int64_t row = 0; row < segment.rows; ++row) {
-      const TileSums running = all.from(row * heads, shape_.dim_v);
+    const int64_t together = rows_together();
+    for (int64_t begin = 0; begin < segment.rows; begin += together) {
+      const int64_t end = std::min(segment.rows, begin + together);
+      const TileSums running = all.from(begin * heads, shape_.dim_v);
       for (int64_t tile = 1; tile < tiles; ++tile) {
         const TileSums own = found_sums(segment, found + tile * tile_floats(segment));
-        merge(kernels, own.from(row * heads, shape_.dim_v), heads, running);
+        merge(kernels, own.from(begin * heads, shape_.dim_v), static_cast<int>(end - begin) * heads, running);
       }
-      divide_rows(kernels, running.out, running.sum, heads, shape_.dim_v, output_of(segment, shape_, kv_head, 0, row));
+      for (int64_t row = begin; row < end; ++row) {
+        const TileSums sums = all.from(row * heads, shape_.dim_v);
+        divide_rows(kernels, sums.out, sums.sum, heads, shape_.dim_v, output_of(segment, shape_, kv_head, 0, row));
+      }
     }
   }
 

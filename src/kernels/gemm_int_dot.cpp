@@ -8,6 +8,7 @@
 
 #include <algorithm>
 #include <cstddef>
+#include <limits>
 
 #define ESPALIER_INT_DOT [[gnu::target("avx512f,avx512bw,avx512dq,avx512vl,avx512vnni,fma,f16c")]]
 
@@ -21,7 +22,40 @@ ESPALIER_INT_DOT inline __m512 halves(const std::byte* p) {
   return _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
 }
 
-// quantize_rows(), 32 inputs at a time.
+enum class Reduce { kSum, kGreatest };
+
+template <Reduce kReduce>
+ESPALIER_INT_DOT inline __m512i reduce(__m512i a, __m512i b) {
+  return kReduce == Reduce::kSum ? _mm512_add_epi32(a, b) : _mm512_max_epi32(a, b);
+}
+
+// The 16 lanes of each of four vectors to one number.
+template <Reduce kReduce>
+ESPALIER_INT_DOT inline __m128i reduce_lanes(const __m512i (&of)[4]) {
+  const __m512i first = reduce<kReduce>(_mm512_unpacklo_epi32(of[0], of[1]), _mm512_unpackhi_epi32(of[0], of[1]));
+  const __m512i second = reduce<kReduce>(_mm512_unpacklo_epi32(of[2], of[3]), _mm512_unpackhi_epi32(of[2], of[3]));
+  // In every quarter one lane for each vector.
+  __m512i all = reduce<kReduce>(_mm512_unpacklo_epi64(first, second), _mm512_unpackhi_epi64(first, second));
+  all = reduce<kReduce>(all, _mm512_shuffle_i64x2(all, all, 0x4e));
+  all = reduce<kReduce>(all, _mm512_shuffle_i64x2(all, all, 0xb1));
+  return _mm512_castsi512_si128(all);
+}
+
+// InputScale of four groups.
+struct FourScales {
+  __mmask8 finite;
+  __m128 scale, inverse;
+
+  ESPALIER_INT_DOT explicit FourScales(__m128i top) : finite(_mm_cmplt_epi32_mask(top, _mm_set1_epi32(kInfinity))) {
+    const __m128 greatest = _mm_castsi128_ps(top), range = _mm_set1_ps(127.0f);
+    const __mmask8 counts = _mm_mask_cmp_ps_mask(finite, greatest, _mm_set1_ps(InputScale::kSmallest), _CMP_GT_OQ);
+    const __m128 none = _mm_set1_ps(std::numeric_limits<float>::quiet_NaN());
+    scale = _mm_mask_blend_ps(finite, none, _mm_maskz_div_ps(counts, greatest, range));
+    inverse = _mm_maskz_div_ps(counts, range, greatest);
+  }
+};
+
+// quantize_rows(), four groups at a time: what stands once for a group is found for all of them together.
 template <int kZero>
 ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t row_bytes,
                                 void* out) {
@@ -29,25 +63,43 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t r = 0; r < rows; ++r) {
     auto* row = reinterpret_cast<InputGroup*>(static_cast<std::byte*>(out) + r * row_bytes);
-    for (int64_t g = 0; g < groups; ++g) {
-      InputGroup& group = row[g];
-      const float* values = x + r * x_stride + g * kGroup;
-      const int64_t count = inputs - g * kGroup;
-      const __m512 low = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count, 0)), values);
-      const __m512 high = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count - 16, 0)), values + 16);
-      const __m512i sizes = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(low), magnitude),
-                                             _mm512_and_si512(_mm512_castps_si512(high), magnitude));
-      const InputScale scale(_mm512_reduce_max_epi32(sizes));
-      const __m512 factor = _mm512_set1_ps(scale.inverse);
-      const __mmask16 lanes = scale.finite ? 0xffff : 0;
-      const __m512i q_low = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(low, factor));
-      const __m512i q_high = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(high, factor));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(group.b), _mm512_cvtepi32_epi8(q_low));
-      _mm_storeu_si128(reinterpret_cast<__m128i*>(group.b + 16), _mm512_cvtepi32_epi8(q_high));
-      const int32_t total = _mm512_reduce_add_epi32(_mm512_add_epi32(q_low, q_high));
-      group.scale = scale.scale;
-      group.sum = scale.scale * static_cast<float>(total);
-      group.start = -kZero * total;
+    for (int64_t first = 0; first < groups; first += 4) {
+      const int64_t four = std::min<int64_t>(4, groups - first);
+      __m512 low[4], high[4];
+      __m512i sizes[4], totals[4];
+#pragma GCC unroll 4
+      for (int64_t g = 0; g < 4; ++g) {
+        const float* values = x + r * x_stride + (first + g) * kGroup;
+        const int64_t count = inputs - (first + g) * kGroup;
+        low[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count, 0)), values);
+        high[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count - 16, 0)), values + 16);
+        sizes[g] = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(low[g]), magnitude),
+                                    _mm512_and_si512(_mm512_castps_si512(high[g]), magnitude));
+      }
+      const FourScales scales(reduce_lanes<Reduce::kGreatest>(sizes));
+      float inverse[4], scale[4], sum[4];
+      int32_t total[4];
+      _mm_storeu_ps(inverse, scales.inverse);
+#pragma GCC unroll 4
+      for (int64_t g = 0; g < 4; ++g) {
+        const __m512 factor = _mm512_set1_ps(inverse[g]);
+        const __mmask16 lanes = scales.finite >> g & 1 ? 0xffff : 0;
+        const __m512i q_low = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(low[g], factor));
+        const __m512i q_high = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(high[g], factor));
+        totals[g] = _mm512_add_epi32(q_low, q_high);
+        if (g >= four) continue;
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(row[first + g].b), _mm512_cvtepi32_epi8(q_low));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(row[first + g].b + 16), _mm512_cvtepi32_epi8(q_high));
+      }
+      const __m128i all = reduce_lanes<Reduce::kSum>(totals);
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(total), all);
+      _mm_storeu_ps(scale, scales.scale);
+      _mm_storeu_ps(sum, _mm_mul_ps(scales.scale, _mm_cvtepi32_ps(all)));
+      for (int64_t g = 0; g < four; ++g) {
+        row[first + g].scale = scale[g];
+        row[first + g].sum = sum[g];
+        row[first + g].start = -kZero * total[g];
+      }
     }
   }
 }

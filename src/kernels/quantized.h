@@ -71,11 +71,11 @@ struct InputGroup {
 inline constexpr int32_t kInfinity = 0x7f800000;
 // The scale s of a group of inputs by the bits of its greatest size, and what its inputs are multiplied by.
 struct InputScale {
+  static constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
   bool finite;
   float scale, inverse;
 
   explicit InputScale(int32_t top) : finite(top < kInfinity) {
-    constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
     const float greatest = std::bit_cast<float>(top);
     const bool counts = finite && greatest > kSmallest;
     scale = finite ? (counts ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();

@@ -6,6 +6,7 @@
 #include <cmath>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include "core/half.h"
 #include "core/rng.h"
@@ -343,6 +344,34 @@ TEST(Quantized, RowsThatAreNotFiniteAndRowsOfNothing) {
             ASSERT_EQ(value, 0.0f) << isa_name(isa);
           } else {
             ASSERT_TRUE(std::isnan(value)) << isa_name(isa);
+          }
+        }
+      }
+    }
+  }
+}
+
+// Groups of a row are packed some at a time: an odd one must not change those beside it.
+TEST(Quantized, RowsArePackedGroupByGroupOnEveryInstructionSet) {
+  constexpr int64_t kCount = 3, kApart = 401;
+  Random random(10);
+  for (const int64_t inputs : {1, 31, 32, 33, 64, 96, 127, 128, 129, 192, 256, 320, 400}) {
+    const int64_t bytes = quantized_row_bytes(inputs);
+    for (const float odd : {1.0f, std::numeric_limits<float>::infinity(), kNan, 0.0f, 1e-40f, 1e38f}) {
+      for (int64_t group = 0; group * kGroup < inputs; ++group) {
+        std::vector<float> x = normal(random, kCount * kApart);
+        std::fill_n(x.begin() + kApart + group * kGroup, std::min(kGroup, inputs - group * kGroup), odd);
+        for (const Isa isa : supported_isas()) {
+          const Kernels& kernels = kernels_for(isa);
+          const std::pair<const Gemm&, const QuantizedFormat&> products[] = {{kernels.gemm_int8, kInt8Format},
+                                                                             {kernels.gemm_int4, kInt4Format},
+                                                                             {kernels.gemm_int4_min, kInt4MinFormat}};
+          for (const auto& [gemm, format] : products) {
+            std::vector<char> expected(static_cast<size_t>(kCount * bytes)), got = expected;
+            quantize_rows(format, x.data(), kApart, kCount, inputs, bytes, expected.data());
+            ASSERT_EQ(gemm.packed_depth(inputs), bytes);
+            gemm.pack(x.data(), kApart, kCount, inputs, bytes, got.data());
+            ASSERT_EQ(got, expected) << isa_name(isa) << ", " << inputs << " inputs, group " << group << " of " << odd;
           }
         }
       }
