@@ -7,13 +7,18 @@
 //
 #include "kernels/lanes-inl.h"
 
+// Of a lambda whose captured sums stay in registers.
+#undef ESPALIER_INLINE_LAMBDA
+#define ESPALIER_INLINE_LAMBDA __attribute__((always_inline)) HWY_ATTR
+
 HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
-// Asks for memory that will be read soon. Where few rows go over the past, reading it is all that takes time; where
-// groups of rows go over the same part of it in turn, each asks for a share of the next part: left to the first group,
-// that one would wait for memory, which rests while the others compute.
+// Asks for memory that will be read soon. Where few rows go over the past, reading it is all that takes time. Where
+// groups of rows go over the same part of it in turn, and there are as many groups as the part has panels, each asks
+// for one panel of the next part: left to the first group, that one would wait for memory, which rests while the others
+// compute.
 HWY_INLINE void ask_for(const float* p) {
   __builtin_prefetch(p, 0, kIntoSecondLevel);
 }
@@ -35,12 +40,15 @@ template <int kRows, int kPanels>
 void scores_of(const PanelScores& s, int row, int64_t panel) {
   const float* const* q = s.q + row;
   V16 acc[kRows][kPanels];
-  for (auto& row : acc) {
-    for (V16& a : row) a = broadcast(0.0f);
+// Unrolled, or all sums would pass through memory before and after.
+#pragma GCC unroll 16
+  for (auto& sums : acc) {
+#pragma GCC unroll 2
+    for (V16& sum : sums) sum = broadcast(0.0f);
   }
   const float* keys_of[kPanels];
   for (int p = 0; p < kPanels; ++p) keys_of[p] = s.panel + (panel + p) * s.panel_stride;
-  const auto add_dimension = [&](int64_t d) HWY_ATTR {
+  const auto add_dimension = [&](int64_t d) ESPALIER_INLINE_LAMBDA {
     V16 keys[kPanels];
     for (int p = 0; p < kPanels; ++p) keys[p] = load(keys_of[p] + d * kPanel);
     add_scores(acc, q, d, keys);
@@ -59,7 +67,9 @@ void scores_of(const PanelScores& s, int row, int64_t panel) {
     }
   }
   float* scores = s.scores + row * s.score_stride + panel * kPanel;
+#pragma GCC unroll 16
   for (int r = 0; r < kRows; ++r) {
+#pragma GCC unroll 2
     for (int p = 0; p < kPanels; ++p) store(acc[r][p], scores + r * s.score_stride + p * kPanel);
   }
 }
@@ -101,15 +111,19 @@ void decay_panel(const float* panel, const float* sums, const float* until, int6
 // Queries at once, whose sums stay in registers: 6 x 4 of 32, or 3 x 2 x 2 of 16.
 constexpr int kMostQueries = kParts == 1 ? 6 : 3, kWidth = kParts == 1 ? 4 : 2;
 
-// More queries than these go over rows that stay in the first-level cache, in turn, and then over the next ones.
-constexpr int64_t kQueriesAlone = 6;
-bool takes_turns(const WeightedSum& s) {
-  return s.queries > kQueriesAlone && s.stagger == 0;
-}
-int64_t rows_of_turn(const WeightedSum& s) {
-  constexpr int64_t kFloats = 4096;
-  return std::max<int64_t>(kPanel, kFloats / std::max<int64_t>(1, s.dim));
-}
+// Rows of a weighted sum, and after how many of them all queries go on together; 0: each goes over all.
+struct RowsApart {
+  const float* operator()(int64_t j) const { return rows + j * stride; }
+  const float* rows;
+  int64_t stride, turn;
+};
+struct RowsByIndex {
+  const float* operator()(int64_t j) const { return rows + index[j] * stride; }
+  const float* rows;
+  int64_t stride;
+  const int32_t* index;
+  static constexpr int64_t turn = 0;  // where the next ones lie is not known so far ahead
+};
 
 // kQueries queries over rows [begin, end) and kPanels panels of columns from c on, so that each value that is read
 // serves them all.
@@ -119,8 +133,8 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t be
   float* out = s.out + query * s.out_stride + c;
   V16 acc[kQueries][kPanels];
   if (begin == 0 && s.from_zero) {
-    for (auto& row : acc) {
-      for (V16& a : row) a = broadcast(0.0f);
+    for (auto& sums : acc) {
+      for (V16& sum : sums) sum = broadcast(0.0f);
     }
   } else if (begin == 0 && s.start) {
     const int64_t stride = s.start_stride > 0 ? s.start_stride : s.out_stride;
@@ -134,13 +148,13 @@ HWY_INLINE void weighted_columns(const WeightedSum& s, int64_t query, int64_t be
       for (int p = 0; p < kPanels; ++p) acc[q][p] = load(out + q * s.out_stride + p * 16);
     }
   }
-  const auto add_row = [&](int64_t j, const float* row_values) HWY_ATTR {
+  const auto add_row = [&](int64_t j, const float* row_values) ESPALIER_INLINE_LAMBDA {
     V16 values[kPanels];
     for (int p = 0; p < kPanels; ++p) values[p] = load(row_values + p * 16);
     add_weighted(acc, values, weights + j * s.weight_step, s.weight_stride);
   };
-  if (s.queries > (kPanels - 1) * kMostQueries && takes_turns(s)) {  // a group for each panel of columns
-    const int64_t share = rows_of_turn(s) * s.row_stride + query / kMostQueries % kPanels * 16;
+  if (row.turn > 0 && s.queries > (kPanels - 1) * kMostQueries) {  // a group for each panel of columns
+    const int64_t share = row.turn * s.row_stride + query / kMostQueries % kPanels * 16;
     for (int64_t j = begin; j < end; ++j) {
       const float* row_values = row(j) + c;
       ask_for(row_values + share);
@@ -221,22 +235,23 @@ HWY_INLINE void weighted_rows(const WeightedSum& s, Row row) {
   }
 }
 
-void weighted_sum_of(const WeightedSum& s) {
+void weighted_sum_of(const WeightedSum& s, int64_t turn) {
   if (s.index) {
-    weighted_rows(s, [&](int64_t j) { return s.rows + s.index[j] * s.row_stride; });
+    weighted_rows(s, RowsByIndex{s.rows, s.row_stride, s.index});
   } else {
-    weighted_rows(s, [&](int64_t j) { return s.rows + j * s.row_stride; });
+    weighted_rows(s, RowsApart{s.rows, s.row_stride, turn});
   }
 }
 
-// Rows come from memory, and once.
+// Many queries go over rows that stay in the first-level cache, then over the next: rows come from memory, and once.
 void weighted_sum(const WeightedSum& s) {
-  const int64_t turn = rows_of_turn(s);
-  if (!takes_turns(s) || s.count <= turn) return weighted_sum_of(s);
+  constexpr int64_t kQueriesAlone = 6, kFloatsOfTurn = 4096;
+  const int64_t turn = std::max<int64_t>(kPanel, kFloatsOfTurn / std::max<int64_t>(1, s.dim));
+  if (s.queries <= kQueriesAlone || s.count <= turn || s.stagger > 0) return weighted_sum_of(s, 0);
   WeightedSum part = s;
   for (int64_t begin = 0; begin < s.count; begin += turn) {
     part.count = std::min(turn, s.count - begin);
-    weighted_sum_of(part);
+    weighted_sum_of(part, turn);
     part.weights += turn * s.weight_step;
     if (part.index) {
       part.index += turn;

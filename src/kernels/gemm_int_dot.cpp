@@ -41,13 +41,13 @@ ESPALIER_INT_DOT inline __m128i reduce_lanes(const __m512i (&of)[4]) {
   return _mm512_castsi512_si128(all);
 }
 
-// InputScale of four groups.
+// InputScale of four groups, operation by operation.
 struct FourScales {
   __mmask8 finite;
   __m128 scale, inverse;
 
   ESPALIER_INT_DOT explicit FourScales(__m128i top) : finite(_mm_cmplt_epi32_mask(top, _mm_set1_epi32(kInfinity))) {
-    const __m128 greatest = _mm_castsi128_ps(top), range = _mm_set1_ps(127.0f);
+    const __m128 greatest = _mm_castsi128_ps(top), range = _mm_set1_ps(InputScale::kGreatest);
     const __mmask8 counts = _mm_mask_cmp_ps_mask(finite, greatest, _mm_set1_ps(InputScale::kSmallest), _CMP_GT_OQ);
     const __m128 none = _mm_set1_ps(std::numeric_limits<float>::quiet_NaN());
     scale = _mm_mask_blend_ps(finite, none, _mm_maskz_div_ps(counts, greatest, range));
@@ -64,15 +64,15 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
   for (int64_t r = 0; r < rows; ++r) {
     auto* row = reinterpret_cast<InputGroup*>(static_cast<std::byte*>(out) + r * row_bytes);
     for (int64_t first = 0; first < groups; first += 4) {
-      const int64_t four = std::min<int64_t>(4, groups - first);
+      const int64_t count = std::min<int64_t>(4, groups - first);
       __m512 low[4], high[4];
       __m512i sizes[4], totals[4];
 #pragma GCC unroll 4
       for (int64_t g = 0; g < 4; ++g) {
         const float* values = x + r * x_stride + (first + g) * kGroup;
-        const int64_t count = inputs - (first + g) * kGroup;
-        low[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count, 0)), values);
-        high[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(count - 16, 0)), values + 16);
+        const int64_t left = inputs - (first + g) * kGroup;
+        low[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(left, 0)), values);
+        high[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(left - 16, 0)), values + 16);
         sizes[g] = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(low[g]), magnitude),
                                     _mm512_and_si512(_mm512_castps_si512(high[g]), magnitude));
       }
@@ -87,7 +87,7 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
         const __m512i q_low = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(low[g], factor));
         const __m512i q_high = _mm512_maskz_cvtps_epi32(lanes, _mm512_mul_ps(high[g], factor));
         totals[g] = _mm512_add_epi32(q_low, q_high);
-        if (g >= four) continue;
+        if (g >= count) continue;
         _mm_storeu_si128(reinterpret_cast<__m128i*>(row[first + g].b), _mm512_cvtepi32_epi8(q_low));
         _mm_storeu_si128(reinterpret_cast<__m128i*>(row[first + g].b + 16), _mm512_cvtepi32_epi8(q_high));
       }
@@ -95,7 +95,7 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
       _mm_storeu_si128(reinterpret_cast<__m128i*>(total), all);
       _mm_storeu_ps(scale, scales.scale);
       _mm_storeu_ps(sum, _mm_mul_ps(scales.scale, _mm_cvtepi32_ps(all)));
-      for (int64_t g = 0; g < four; ++g) {
+      for (int64_t g = 0; g < count; ++g) {
         row[first + g].scale = scale[g];
         row[first + g].sum = sum[g];
         row[first + g].start = -kZero * total[g];

@@ -70,7 +70,9 @@ struct InputGroup {
 // Bits of a size from which on it is an infinity or NaN.
 inline constexpr int32_t kInfinity = 0x7f800000;
 // The scale s of a group of inputs by the bits of its greatest size, and what its inputs are multiplied by.
+// gemm_int_dot.cpp has it for four groups at a time.
 struct InputScale {
+  static constexpr float kGreatest = 127.0f;  // of the rounded inputs
   static constexpr float kSmallest = 1e-30f;  // what is smaller is zero: its inverse has no room
   bool finite;
   float scale, inverse;
@@ -78,8 +80,8 @@ struct InputScale {
   explicit InputScale(int32_t top) : finite(top < kInfinity) {
     const float greatest = std::bit_cast<float>(top);
     const bool counts = finite && greatest > kSmallest;
-    scale = finite ? (counts ? greatest / 127.0f : 0.0f) : std::numeric_limits<float>::quiet_NaN();
-    inverse = counts ? 127.0f / greatest : 0.0f;
+    scale = finite ? (counts ? greatest / kGreatest : 0.0f) : std::numeric_limits<float>::quiet_NaN();
+    inverse = counts ? kGreatest / greatest : 0.0f;
   }
 };
 // Bytes of a packed row: an odd number of cache lines, so that rows do not meet in the same sets of the cache.

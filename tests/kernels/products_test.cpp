@@ -352,7 +352,7 @@ TEST(Quantized, RowsThatAreNotFiniteAndRowsOfNothing) {
 }
 
 // Groups of a row are packed some at a time: an odd one must not change those beside it.
-TEST(Quantized, RowsArePackedGroupByGroupOnEveryInstructionSet) {
+TEST(Quantized, PackedRowsAreTheDefinitionsGroupByGroup) {
   constexpr int64_t kCount = 3, kApart = 401;
   Random random(10);
   for (const int64_t inputs : {1, 31, 32, 33, 64, 96, 127, 128, 129, 192, 256, 320, 400}) {
@@ -367,11 +367,55 @@ TEST(Quantized, RowsArePackedGroupByGroupOnEveryInstructionSet) {
                                                                              {kernels.gemm_int4, kInt4Format},
                                                                              {kernels.gemm_int4_min, kInt4MinFormat}};
           for (const auto& [gemm, format] : products) {
-            std::vector<char> expected(static_cast<size_t>(kCount * bytes)), got = expected;
+            std::vector<char> expected(static_cast<size_t>(kCount * bytes + 256), 0x5a), got = expected;
             quantize_rows(format, x.data(), kApart, kCount, inputs, bytes, expected.data());
             ASSERT_EQ(gemm.packed_depth(inputs), bytes);
             gemm.pack(x.data(), kApart, kCount, inputs, bytes, got.data());
             ASSERT_EQ(got, expected) << isa_name(isa) << ", " << inputs << " inputs, group " << group << " of " << odd;
+          }
+        }
+      }
+    }
+  }
+}
+
+// Sums that go over some rows with all queries, then over the next, and ask for those in shares.
+TEST(AttentionKernels, WeightedSumsOfManyQueriesEqualLoops) {
+  constexpr int64_t kMostRows = 300, kMostQueries = 49;
+  for (const int64_t dim : {16, 64, 80}) {
+    Random random(static_cast<uint64_t>(dim));
+    const int64_t stride = dim + 3, out_stride = dim + 1;
+    const std::vector<float> rows = normal(random, kMostRows * stride),
+                             weights = normal(random, kMostQueries * kMostRows);
+    std::vector<int32_t> index;
+    for (int64_t i = 0; i < kMostRows; ++i) index.push_back(static_cast<int32_t>(random.below(kMostRows)));
+    for (const int64_t count : {50, 51, 52, 63, 64, 65, 130, 300}) {
+      for (const int64_t queries : {6, 7, 12, 18, 19, 24, 25, 49}) {
+        for (const bool indexed : {false, true}) {
+          std::vector<float> expected(static_cast<size_t>(queries * out_stride), 0.5f);
+          for (int64_t q = 0; q < queries; ++q) {
+            for (int64_t j = 0; j < count; ++j) {
+              const float* row = rows.data() + (indexed ? index[static_cast<size_t>(j)] : j) * stride;
+              for (int64_t c = 0; c < dim; ++c) {
+                float& sum = expected[static_cast<size_t>(q * out_stride + c)];
+                sum = std::fma(weights[static_cast<size_t>(q * kMostRows + j)], row[c], sum);
+              }
+            }
+          }
+          for (const Isa isa : supported_isas()) {
+            std::vector<float> out(expected.size(), 0.5f);
+            kernels_for(isa).weighted_sum({.weights = weights.data(),
+                                           .weight_stride = kMostRows,
+                                           .queries = queries,
+                                           .rows = rows.data(),
+                                           .index = indexed ? index.data() : nullptr,
+                                           .count = count,
+                                           .row_stride = stride,
+                                           .dim = dim,
+                                           .out = out.data(),
+                                           .out_stride = out_stride});
+            ASSERT_EQ(out, expected) << isa_name(isa) << ", dim " << dim << ", " << count << " rows, " << queries
+                                     << " queries" << (indexed ? ", by index" : "");
           }
         }
       }
