@@ -4,6 +4,7 @@
 #include <bit>
 #include <cmath>
 #include <cstring>
+#include <iterator>
 #include <limits>
 #include <utility>
 
@@ -20,6 +21,7 @@
 namespace espalier {
 namespace {
 
+constexpr uint16_t kNoNumber = 0x7e00;     // in half precision
 constexpr float kToNearest = 12582912.0f;  // 1.5 * 2^23: the sum's last bits are the nearest whole number
 
 ESPALIER_INLINE int32_t nearest(float x) {
@@ -35,12 +37,19 @@ ESPALIER_INLINE float sum_of(const float* lanes) {
   return sum;
 }
 
-// The group with this scale and minimum, each weight to its nearest; and its squared error over x [32].
-ESPALIER_INLINE float with_scale(const QuantizedFormat& format, float d, float m, const float* x,
-                                 QuantizedGroup& group) {
-  group.d = float_to_half(d);
-  group.m = format.minimum ? float_to_half(m) : 0;
-  const float scale = half_to_float(group.d), minimum = half_to_float(group.m);
+// A group's scale and minimum as they are stored.
+struct Halves {
+  uint16_t d, m;
+
+  bool operator==(const Halves&) const = default;
+};
+ESPALIER_INLINE Halves halves_of(const QuantizedFormat& format, float d, float m) {
+  return {float_to_half(d), format.minimum ? float_to_half(m) : uint16_t{0}};
+}
+
+// Each of x [32] to its nearest weight, q [32] without their zero; and the squared error.
+ESPALIER_INLINE float round_group(const QuantizedFormat& format, const Halves& halves, const float* x, float* q) {
+  const float scale = half_to_float(halves.d), minimum = half_to_float(halves.m);
   const float inverse = scale != 0 ? 1.0f / scale : 0.0f;
   const auto lowest = static_cast<float>((format.bits == 8 ? 1 : 0) - format.zero);
   const auto highest = static_cast<float>((format.bits == 8 ? 255 : 15) - format.zero);
@@ -49,13 +58,18 @@ ESPALIER_INLINE float with_scale(const QuantizedFormat& format, float d, float m
     for (int64_t i = 0; i < kLanes; ++i) {
       const float value = (x[first + i] - minimum) * inverse;
       const float above = value < lowest ? lowest : value;
-      const int32_t q = nearest(above > highest ? highest : above);
-      group.q[first + i] = static_cast<uint8_t>(q + format.zero);
-      const float difference = scale * static_cast<float>(q) + minimum - x[first + i];
+      q[first + i] = ((above > highest ? highest : above) + kToNearest) - kToNearest;
+      const float difference = scale * q[first + i] + minimum - x[first + i];
       error[i] += difference * difference;
     }
   }
   return sum_of(error);
+}
+
+ESPALIER_INLINE QuantizedGroup group_of(const QuantizedFormat& format, const Halves& halves, const float* q) {
+  QuantizedGroup group{.d = halves.d, .m = halves.m};
+  for (int64_t k = 0; k < kGroup; ++k) group.q[k] = static_cast<uint8_t>(static_cast<int32_t>(q[k]) + format.zero);
+  return group;
 }
 
 // The least and the greatest of x [32].
@@ -78,18 +92,16 @@ ESPALIER_INLINE int32_t greatest_bits(const float* x) {
   return top;
 }
 
-// Scale and minimum of least squared error for the weights that a group has.
-ESPALIER_INLINE void refine(const QuantizedFormat& format, const QuantizedGroup& group, const float* x, float& d,
-                            float& m) {
+// Scale and minimum of least squared error for the weights q [32] that a group has.
+ESPALIER_INLINE void refine(const QuantizedFormat& format, const float* q, const float* x, float& d, float& m) {
   float q_lanes[kLanes] = {}, qq_lanes[kLanes] = {}, x_lanes[kLanes] = {}, xq_lanes[kLanes] = {};
   for (int64_t first = 0; first < kGroup; first += kLanes) {
     for (int64_t i = 0; i < kLanes; ++i) {
-      const auto q = static_cast<float>(group.q[first + i] - format.zero);
-      const float value = x[first + i];
-      q_lanes[i] += q;
-      qq_lanes[i] += q * q;
+      const float weight = q[first + i], value = x[first + i];
+      q_lanes[i] += weight;
+      qq_lanes[i] += weight * weight;
       x_lanes[i] += value;
-      xq_lanes[i] += q * value;
+      xq_lanes[i] += weight * value;
     }
   }
   const float q_sum = sum_of(q_lanes), qq = sum_of(qq_lanes), x_sum = sum_of(x_lanes), xq = sum_of(xq_lanes);
@@ -117,35 +129,52 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
   std::copy_n(x, count, values);
   const auto [low, high] = range_of(values);
   const float furthest = -low > high ? low : high;  // the sign counts: of int4, one side has a step more
-  QuantizedGroup best;
-  best.d = 0x7e00;  // NaN, unless something better is found: of weights that are not finite or too large for a scale
-  if (greatest_bits(values) >= kInfinity) {
+  if (greatest_bits(values) >= kInfinity) {         // not finite: neither are its weights
     if (error) *error = std::numeric_limits<float>::infinity();
-    return best;
+    QuantizedGroup none;
+    none.d = kNoNumber;
+    return none;
   }
+  float q[kGroup];
   if (format.bits == 8) {
     // A scale that was rounded down would clip; among the smallest numbers by much.
     float d = std::abs(furthest) / 127.0f;
     const uint16_t half = float_to_half(d);
     if (half_to_float(half) * 127.49f < std::abs(furthest)) d = half_to_float(static_cast<uint16_t>(half + 1));
-    const float own = with_scale(format, d, 0, values, best);
+    const Halves halves = halves_of(format, d, 0);
+    const float own = round_group(format, halves, values, q);
     if (error) *error = own;
-    return best;
+    return group_of(format, halves, q);
   }
+  Halves best{kNoNumber, 0};  // unless something better is found: of weights too large for a scale
+  float best_q[kGroup];
+  std::fill_n(best_q, kGroup, static_cast<float>(-format.zero));
   float least = std::numeric_limits<float>::infinity();
-  for (const float share : {1.0f, 0.95f, 0.9f, 0.85f, 0.8f}) {  // the whole range, then narrower ones, which clip
+  constexpr float kShares[] = {1.0f, 0.95f, 0.9f, 0.85f, 0.8f};  // the whole range, then narrower ones, which clip
+  constexpr int kRounds = 4;
+  Halves tried[kRounds][std::size(kShares)];
+  int counts[kRounds] = {};
+  for (const float share : kShares) {
     float d = format.minimum ? (high - low) * share / 15.0f : furthest * share / -8.0f;
     float m = low + (high - low) * (1 - share) / 2;
-    for (int round = 0; round < 4 && least > 0; ++round) {
-      QuantizedGroup group;
-      const float own = with_scale(format, d, m, values, group);
-      if (own < least) least = own, best = group;
+    for (int round = 0; round < kRounds && least > 0; ++round) {
+      const Halves halves = halves_of(format, d, m);
+      bool again = false;  // from here on, rounds would be those that followed then
+      for (int r = 0; r <= round; ++r) again = again || std::count(tried[r], tried[r] + counts[r], halves) > 0;
+      if (again) break;
+      tried[round][counts[round]++] = halves;
+      const float own = round_group(format, halves, values, q);
+      if (own < least) {
+        least = own;
+        best = halves;
+        std::copy_n(q, kGroup, best_q);
+      }
       if (least == 0) break;
-      refine(format, group, values, d, m);
+      refine(format, q, values, d, m);
     }
   }
   if (error) *error = least;
-  return best;
+  return group_of(format, best, best_q);
 }
 
 int64_t quantized_row_bytes(int64_t inputs) {
