@@ -21,7 +21,6 @@
 namespace espalier {
 namespace {
 
-constexpr uint16_t kNoNumber = 0x7e00;     // in half precision
 constexpr float kToNearest = 12582912.0f;  // 1.5 * 2^23: the sum's last bits are the nearest whole number
 
 ESPALIER_INLINE int32_t nearest(float x) {
@@ -129,11 +128,11 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
   std::copy_n(x, count, values);
   const auto [low, high] = range_of(values);
   const float furthest = -low > high ? low : high;  // the sign counts: of int4, one side has a step more
-  if (greatest_bits(values) >= kInfinity) {         // not finite: neither are its weights
+  QuantizedGroup best;
+  best.d = 0x7e00;  // NaN, unless something better is found: of weights that are not finite or too large for a scale
+  if (greatest_bits(values) >= kInfinity) {
     if (error) *error = std::numeric_limits<float>::infinity();
-    QuantizedGroup none;
-    none.d = kNoNumber;
-    return none;
+    return best;
   }
   float q[kGroup];
   if (format.bits == 8) {
@@ -146,9 +145,6 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
     if (error) *error = own;
     return group_of(format, halves, q);
   }
-  Halves best{kNoNumber, 0};  // unless something better is found: of weights too large for a scale
-  float best_q[kGroup];
-  std::fill_n(best_q, kGroup, static_cast<float>(-format.zero));
   float least = std::numeric_limits<float>::infinity();
   constexpr float kShares[] = {1.0f, 0.95f, 0.9f, 0.85f, 0.8f};  // the whole range, then narrower ones, which clip
   constexpr int kRounds = 4;
@@ -166,15 +162,14 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
       const float own = round_group(format, halves, values, q);
       if (own < least) {
         least = own;
-        best = halves;
-        std::copy_n(q, kGroup, best_q);
+        best = group_of(format, halves, q);
       }
       if (least == 0) break;
       refine(format, q, values, d, m);
     }
   }
   if (error) *error = least;
-  return group_of(format, best, best_q);
+  return best;
 }
 
 int64_t quantized_row_bytes(int64_t inputs) {
