@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 
 #include "attention/operator.h"
 #include "core/error.h"
@@ -31,6 +32,12 @@ constexpr int64_t kGrowthPanels = 16;
 constexpr int64_t kMaxLength = int64_t{1} << 40;
 
 }  // namespace
+
+int64_t StateLayout::max_tree_depth(int64_t length) const {
+  const bool rows_alone = fold_floats == 0 && length >= sinks;
+  if (!bounded() || rows_alone) return std::numeric_limits<int64_t>::max();
+  return (length / block + lag + 1) * block - 1 - length;
+}
 
 LayerState::LayerState(const StateLayout& layout) : layout_(layout) {
   ESPALIER_CHECK(layout.sinks <= kPanel);

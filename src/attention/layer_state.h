@@ -33,6 +33,10 @@ struct StateLayout {
 
   bool bounded() const { return block > 0; }
   int64_t unfolded() const { return sinks_fold ? 0 : sinks; }  // first rows that never fold
+  // The longest tree depth that may follow `length` rows. A row that is no row any more to some node, because it has
+  // folded or is a sink that the node looks back on, must be committed: siblings would need folds or sinks of their
+  // own.
+  int64_t max_tree_depth(int64_t length) const;
   bool operator==(const StateLayout&) const = default;
 };
 

@@ -139,7 +139,7 @@ class Lolcats : public Mechanism {
     for (int64_t p = 0; p < state.sinks_held(); ++p) {
       std::copy(state.sink_v_row(kv_head, p), state.sink_v_row(kv_head, p) + shape_.dim_v, v + p * shape_.dim_v);
     }
-    if (!segment.chain) return;  // a tree's nodes never see a sink that is not committed
+    if (!segment.chain) return;  // StateLayout::max_tree_depth(): a tree's nodes see no sink that is not committed
     const int64_t end = std::min(options_.sinks, state.length() + segment.rows);
     for (int64_t p = state.sinks_held(); p < end; ++p) {
       const int64_t row = p - state.length();

@@ -64,10 +64,7 @@ int64_t Model::max_positions() const {
 
 int64_t Model::max_tree_depth(int64_t length) const {
   int64_t limit = std::numeric_limits<int64_t>::max();
-  for (const auto& mechanism : mechanisms()) {
-    const StateLayout layout = mechanism->layout();
-    if (layout.fold_floats > 0) limit = std::min(limit, (length / layout.block + 2) * layout.block - 1 - length);
-  }
+  for (const auto& mechanism : mechanisms()) limit = std::min(limit, mechanism->layout().max_tree_depth(length));
   return limit;
 }
 

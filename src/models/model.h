@@ -115,8 +115,8 @@ class Model {
   // How many positions a sequence may take: the model's where states grow, the attention's where it knows an end, else
   // the greatest number.
   int64_t max_positions() const;
-  // The longest tree depth that may follow a state of `length` rows: every node must satisfy
-  // position < (length / block + 2) * block in each folding layer. Chains have no limit.
+  // The longest tree depth that may follow a state of `length` rows, over all layers: StateLayout::max_tree_depth().
+  // Chains have no limit.
   int64_t max_tree_depth(int64_t length) const;
 
   // Runs all segments at once. `output` is reused memory. Throws InvalidArgument for a token outside the

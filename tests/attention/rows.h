@@ -68,6 +68,24 @@ inline LayerState committed(const Kernels& kernels, const Mechanism& mechanism, 
   return state;
 }
 
+// States after the first rows of a text, for lengths that ascend.
+class Past {
+ public:
+  Past(const Kernels& kernels, const Mechanism& mechanism, const plain::Sequence& rows)
+      : kernels_(kernels), mechanism_(mechanism), rows_(rows), state_(mechanism.layout()) {}
+
+  const LayerState& after(int64_t length) {
+    append(kernels_, mechanism_, rows_, state_.length(), length, state_);
+    return state_;
+  }
+
+ private:
+  const Kernels& kernels_;
+  const Mechanism& mechanism_;
+  const plain::Sequence& rows_;
+  LayerState state_;
+};
+
 // How the rows of a step lie in memory.
 struct Placement {
   int64_t gap = 0;     // floats between one row and the next
@@ -131,8 +149,11 @@ inline std::vector<std::vector<float>> step(const Kernels& kernels, const Mechan
                             .extra = extra.data()};
   ThreadPool pool(threads);
   Arena arena;
-  constexpr int64_t kFloats = 1 << 21;
-  std::fill_n(arena.floats(kFloats), kFloats, kNan);
+  // All that attend() asks for, and some more.
+  const int64_t tiles = mechanism.past_tiles(segment) * mechanism.tile_floats(segment);
+  const int64_t floats = shape.heads_kv * (mechanism.prepared_floats(segment) + tiles + 2 * kPanel) +
+                         threads * (mechanism.scratch_floats(segment) + 2 * kPanel) + 4096;
+  std::fill_n(arena.floats(floats), floats, kNan);
   arena.reset();
   attend(kernels, pool, arena, mechanism, {&segment, 1});
   std::vector<std::vector<float>> result;

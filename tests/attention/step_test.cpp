@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "attention/rows.h"
 #include "core/error.h"
+#include "support/seeds.h"
 #include "support/trees.h"
 
 namespace espalier {
@@ -51,6 +53,7 @@ const Spec kSpecs[] = {
     {"lolcats(group=64)", 64},
     {"window(group=8)", 8},
     {"window(group=12,sinks=2,taps=3)", 12},
+    {"window(group=4,sinks=13)", 4},
     {"window(group=256)", 256},
     {"flash(group=8)", 8},
     {"flash(group=8,local=terraced,scale=none)", 8},
@@ -104,11 +107,19 @@ struct Tree {
   std::vector<int32_t> parent;
 };
 
-Tree random_tree(const AttentionShape& shape, int64_t nodes, int64_t max_depth, Random& random) {
+void PrintTo(const Spec& spec, std::ostream* out) {
+  *out << spec.text;
+}
+
+Tree with_rows(const AttentionShape& shape, std::vector<int32_t> parent, Random& random) {
   Tree tree;
-  tree.parent = testing::random_tree(nodes, max_depth, 2, random).parents;
+  tree.parent = std::move(parent);
   append_random(tree.rows, shape, static_cast<int64_t>(tree.parent.size()), random);
   return tree;
+}
+
+Tree random_tree(const AttentionShape& shape, int64_t nodes, int64_t max_depth, Random& random) {
+  return with_rows(shape, testing::random_tree(nodes, max_depth, 2, random).parents, random);
 }
 
 // Rows [begin, end).
@@ -121,8 +132,9 @@ plain::Sequence part_of(const plain::Sequence& rows, int64_t begin, int64_t end)
   return part;
 }
 
-int64_t max_depth(const StateLayout& layout, int64_t length) {
-  return layout.bounded() ? (length / layout.block + 2) * layout.block - length - 1 : 64;
+// Up to `most`, or to where trees must end.
+int64_t depth_limit(const StateLayout& layout, int64_t length, int64_t most = 64) {
+  return std::min(layout.max_tree_depth(length), most);
 }
 
 class Steps : public ::testing::TestWithParam<std::tuple<Spec, size_t>> {
@@ -159,9 +171,11 @@ TEST_P(Steps, EveryNodeOfATreeEqualsTheDefinition) {
   plain::Sequence past;
   append_random(past, shape(), lengths().back(), random);
   const Placement placements[] = {{}, {.gap = 3, .offset = 1}, {.gap = 13, .offset = 5}};
+  std::vector<testing::Past> pasts;
+  for (const Isa isa : supported_isas()) pasts.emplace_back(kernels_for(isa), *mechanism, past);
   size_t count = 0;
   for (const int64_t length : lengths()) {
-    const Tree tree = random_tree(shape(), block() > 60 ? 10 : 24, max_depth(mechanism->layout(), length), random);
+    const Tree tree = random_tree(shape(), block() > 60 ? 10 : 24, depth_limit(mechanism->layout(), length), random);
     std::vector<std::vector<double>> expected;
     double scale = 1;
     for (size_t node = 0; node < tree.parent.size(); ++node) {
@@ -172,11 +186,11 @@ TEST_P(Steps, EveryNodeOfATreeEqualsTheDefinition) {
       for (const double x : expected.back()) scale = std::max(scale, std::abs(x));
     }
     std::vector<std::vector<float>> first;
-    for (const Isa isa : supported_isas()) {
-      const Kernels& kernels = kernels_for(isa);
-      const LayerState state = committed(kernels, *mechanism, past, length);
-      const auto got = testing::step(kernels, *mechanism, shape(), state, tree.rows, tree.parent, placements[count % 3],
-                                     1 + static_cast<int>(count % 2));
+    for (size_t i = 0; i < pasts.size(); ++i) {
+      const Isa isa = supported_isas()[i];
+      const LayerState& state = pasts[i].after(length);
+      const auto got = testing::step(kernels_for(isa), *mechanism, shape(), state, tree.rows, tree.parent,
+                                     placements[count % 3], 1 + static_cast<int>(count % 2));
       ++count;
       for (size_t node = 0; node < got.size(); ++node) {
         ASSERT_LT(testing::worst(got[node], expected[node]) / scale, kTolerance)
@@ -184,6 +198,41 @@ TEST_P(Steps, EveryNodeOfATreeEqualsTheDefinition) {
       }
       if (first.empty()) first = got;
       ASSERT_EQ(got, first) << "bits of " << isa_name(isa) << " P=" << length;
+    }
+  }
+}
+
+// To the last depth that may follow, where what a node sees has just folded or gone: behind every length up to a
+// block border and below the sinks, by two paths that part at the root. Each path is the chain along it, bit for bit.
+TEST_P(Steps, TreesAreRightToTheirLastDepth) {
+  Random random(testing::seed_of(spec().text()) + std::get<1>(GetParam()));
+  const Kernels& kernels = best_kernels();
+  const auto mechanism = make_mechanism(spec(), shape());
+  mechanism->load(testing::random_parameters(*mechanism, random));
+  const int64_t most = 2 * block() + 1;
+  plain::Sequence past;
+  append_random(past, shape(), most, random);
+  testing::Past states(kernels, *mechanism, past);
+  for (int64_t length = 0; length <= most; ++length) {
+    const bool near_border = length % block() < 2 || length % block() == block() - 1;
+    if (block() > 16 && !near_border && random.below(block() / 3) > 0) continue;
+    const LayerState& state = states.after(length);
+    const int64_t last_depth = depth_limit(mechanism->layout(), length, most);
+    const Tree tree = with_rows(shape(), testing::deep_tree(last_depth, random.below(6), 2, random).parents, random);
+    const auto got = testing::step(kernels, *mechanism, shape(), state, tree.rows, tree.parent);
+    std::vector<bool> compared(tree.parent.size());
+    for (size_t node = tree.parent.size(); node-- > 0;) {
+      if (compared[node]) continue;
+      const plain::Sequence path = testing::path_sequence({}, 0, tree.rows, tree.parent, static_cast<int32_t>(node));
+      std::vector<int32_t> chain;
+      for (size_t r = 0; r < path.q.size(); ++r) chain.push_back(static_cast<int32_t>(r) - 1);
+      const auto along = testing::step(kernels, *mechanism, shape(), state, path, chain);
+      auto on_path = static_cast<int32_t>(node);
+      for (size_t depth = path.q.size(); depth-- > 0; on_path = tree.parent[static_cast<size_t>(on_path)]) {
+        compared[static_cast<size_t>(on_path)] = true;
+        ASSERT_EQ(got[static_cast<size_t>(on_path)], along[depth])
+            << "P=" << length << " depth " << depth << " of " << last_depth;
+      }
     }
   }
 }
@@ -233,11 +282,11 @@ TEST_P(Steps, NodesBehindALongPastAreChainsAlongTheirPaths) {
   mechanism->load(testing::random_parameters(*mechanism, random));
   plain::Sequence past;
   append_random(past, shape(), 600, random);
+  testing::Past states(kernels, *mechanism, past);
   for (const int64_t length : {100, 250, 255, 256, 257, 505, 600}) {
-    const LayerState state = committed(kernels, *mechanism, past, length);
+    const LayerState& state = states.after(length);
     const int64_t nodes = length == 505 && !mechanism->layout().bounded() ? 40 : 14;
-    const Tree tree =
-        random_tree(shape(), nodes, std::min<int64_t>(12, max_depth(mechanism->layout(), length)), random);
+    const Tree tree = random_tree(shape(), nodes, depth_limit(mechanism->layout(), length, 12), random);
     const auto got = testing::step(kernels, *mechanism, shape(), state, tree.rows, tree.parent, {},
                                    1 + static_cast<int>(length % 3));
     for (size_t node = 0; node < got.size(); ++node) {
@@ -259,8 +308,9 @@ TEST_P(Steps, ARowIsTheSameOnAnyNumberOfThreads) {
   plain::Sequence rows, next;
   append_random(rows, shape(), 600, random);
   append_random(next, shape(), 1, random);
+  testing::Past states(kernels, *mechanism, rows);
   for (const int64_t length : {0, 1, 255, 256, 257, 600}) {
-    const LayerState state = committed(kernels, *mechanism, rows, length);
+    const LayerState& state = states.after(length);
     const auto alone = testing::step(kernels, *mechanism, shape(), state, next, {-1}, {}, 1);
     for (const int threads : {2, 3, 8}) {
       EXPECT_EQ(testing::step(kernels, *mechanism, shape(), state, next, {-1}, {.gap = 3, .offset = 1}, threads), alone)
@@ -278,8 +328,9 @@ TEST_P(Steps, StateKeepsItsSizeAndSurvivesSaving) {
   plain::Sequence rows, next;
   append_random(rows, shape(), 5 * block() + 3, random);
   append_random(next, shape(), 1, random);
+  testing::Past states(kernels, *mechanism, rows);
   for (const int64_t length : {int64_t{0}, int64_t{1}, block(), 2 * block() + 1, 5 * block() + 3}) {
-    const LayerState state = committed(kernels, *mechanism, rows, length);
+    const LayerState& state = states.after(length);
     if (mechanism->capabilities().constant_state) {
       EXPECT_EQ(state.bytes(), LayerState(mechanism->layout()).bytes()) << length;
     }
@@ -314,6 +365,17 @@ TEST(Shapes, MoreQueryHeadsThanAreMadeForAreRefused) {
     shape.heads = kMaxHeadsPerKv + 1;
     EXPECT_THROW(make_mechanism(spec, shape), NotSupported) << name;
   }
+}
+
+// All of a few rows; of many the first and last ones of panels and slices, and some more.
+std::set<int64_t> rows_to_define(int64_t count, Random& random) {
+  std::set<int64_t> rows;
+  for (const int64_t border : {int64_t{0}, int64_t{kPanel}, kSlice, count}) {
+    for (int64_t r = border - 2; r < border + 2; ++r) rows.insert(r);
+  }
+  for (int i = 0; i < 10; ++i) rows.insert(random.below(count));
+  std::erase_if(rows, [&](int64_t r) { return r < 0 || r >= count; });
+  return rows;
 }
 
 // Rows that all see each other, or only a fixed state: what each of them gets is the definition's, whatever memory,
@@ -367,7 +429,7 @@ TEST(Spans, EqualTheDefinition) {
             all.k.insert(all.k.end(), rows.k.begin(), rows.k.end());
             all.v.insert(all.v.end(), rows.v.begin(), rows.v.end());
           }
-          for (int64_t r = 0; r < count; ++r) {
+          for (const int64_t r : rows_to_define(count, random)) {
             const auto expected = plain::attention_row(spec, shape, parameters, all, past + r, true, bias);
             for (size_t c = 0; c < expected.size(); ++c) {
               ASSERT_NEAR(got[static_cast<size_t>(r)][c], expected[c],
@@ -397,7 +459,7 @@ TEST(Spans, ABiasOnTreesIsThatOfTheirPaths) {
     const int64_t length = i % 2 == 0 ? 7 : 300;
     append_random(past, shape, length, random);
     const LayerState state = committed(best_kernels(), *mechanism, past, length);
-    const Tree tree = random_tree(shape, 12, std::min<int64_t>(6, max_depth(mechanism->layout(), length)), random);
+    const Tree tree = random_tree(shape, 12, depth_limit(mechanism->layout(), length, 6), random);
     std::vector<float> biases;
     for (int64_t i = 0; i < shape.heads * (2 * kReach + 1); ++i) biases.push_back(random.normal());
     const RelativeBias bias{biases.data(), kReach};

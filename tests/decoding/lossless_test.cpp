@@ -4,6 +4,7 @@
 
 #include "decoding/generate.h"
 #include "support/adversarial_drafter.h"
+#include "support/attentions.h"
 #include "support/tiny_model.h"
 
 namespace espalier {
@@ -97,16 +98,7 @@ TEST_P(Lossless, ScoringGivesTheSameLogProbabilities) {
       nullptr);
 }
 
-INSTANTIATE_TEST_SUITE_P(Mechanisms, Lossless,
-                         ::testing::Values("softmax", "flash_local(group=8)", "flash_global(group=8)", "conv(taps=5)",
-                                           "augmented(group=8,taps=4)", "augmented(group=12,local=terraced)",
-                                           "window(group=8,sinks=3)", "lolcats(group=8,sinks=2,taps=3)",
-                                           "lolcats(group=16)", "flash(group=8)", "linear", "relu", "angular",
-                                           "cosformer(length=4096)", "performer(features=24)", "rfa(features=12)",
-                                           "hedgehog", "transnormer(group=8)", "retention", "gla", "gated_delta",
-                                           "gated_delta(conv=4)", "gau(group=8,taps=4)", "hybrid(group=8,sinks=2)",
-                                           "linformer(group=8,rank=3)", "yoso(group=8,bits=3,hashes=4)",
-                                           "augmented(global=performer(features=16),group=8,taps=3)"));
+INSTANTIATE_TEST_SUITE_P(Mechanisms, Lossless, ::testing::ValuesIn(testing::kTinyAttentions));
 
 }  // namespace
 }  // namespace espalier

@@ -11,12 +11,15 @@
 
 #include "core/error.h"
 #include "examples/my_attention.h"
+#include "support/attentions.h"
+#include "support/seeds.h"
 #include "support/tiny_model.h"
 #include "support/trees.h"
 
 namespace espalier {
 namespace {
 
+using testing::deep_tree;
 using testing::random_tokens;
 using testing::random_tree;
 using testing::TestTree;
@@ -29,57 +32,34 @@ struct Case {
   const char* family = "llama";
 };
 
+std::string text_of(const Case& c) {
+  return std::string(c.family) + " " + c.attention + " " + std::string(weight_type_name(c.weights)) + " " +
+         std::string(isa_name(c.isa));
+}
+
+// What GoogleTest prints of a case that fails.
+void PrintTo(const Case& c, std::ostream* out) {
+  *out << text_of(c);
+}
+
 std::string case_name(const ::testing::TestParamInfo<Case>& info) {
-  std::string name = std::string(info.param.family) + "_" + std::string(info.param.attention) + "_" +
-                     std::string(weight_type_name(info.param.weights)) + "_" + std::string(isa_name(info.param.isa));
+  std::string name = text_of(info.param);
   for (char& c : name) {
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
   }
   return name;
 }
 
-constexpr const char* kAttentions[] = {
-    "softmax",
-    "flash_local(group=8)",
-    "flash_local(group=12,local=terraced)",
-    "flash_global(group=8)",
-    "flash_global(group=16,scale=none)",
-    "conv(taps=5)",
-    "augmented(group=8,taps=4)",
-    "augmented(group=12,local=terraced)",
-    "augmented(group=64)",
-    "window(group=8,sinks=3)",
-    "lolcats(group=8,sinks=2,taps=3)",
-    "lolcats(group=12)",
-    "lolcats(group=8,horizon=5)",
-    "lolcats(group=16,sinks=0)",
-    "lolcats(group=64)",
-    "my_attention",  // of examples/
-    "flash(group=8)",
-    "linear",
-    "relu",
-    "angular",
-    "cosformer(length=4096)",
-    "performer(features=24)",
-    "rfa(features=12)",
-    "hedgehog",
-    "transnormer(group=8)",
-    "retention",
-    "gla",
-    "gated_delta",
-    "gated_delta(conv=4)",
-    "gated_delta(conv=1,activation=none)",
-    "yoso(group=8,bits=3,hashes=4)",
-    "linformer(group=8,rank=3)",
-    "hybrid(group=8,sinks=2)",
-    "gau(group=8,taps=3)",
-    "augmented(global=performer(features=16,form=hyperbolic),group=8,taps=3)",
-    "augmented(global=transnormer,group=16,local=terraced)",
-};
+// Those of the tree and one from outside it, of examples/.
+std::vector<const char*> attentions() {
+  std::vector<const char*> all(std::begin(testing::kTinyAttentions), std::end(testing::kTinyAttentions));
+  all.push_back("my_attention");
+  return all;
+}
 
 std::vector<Case> all_cases() {
   std::vector<Case> cases;
-  for (const char* attention : kAttentions) {
+  for (const char* attention : attentions()) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
       for (const Isa isa : supported_isas()) cases.push_back({attention, weights, isa});
     }
@@ -179,6 +159,39 @@ TEST_P(Laws, CuttingThePastChangesNothing) {
   }
 }
 
+// To the last depth that may follow, where what a node sees has just left the rows: behind every length up to a block
+// border and below the sinks, by two paths that part at the root.
+TEST_P(Laws, TreesAreRightToTheirLastDepth) {
+  const int64_t vocab = model_->config().vocab_size, most = 2 * block() + 1;
+  const std::vector<int32_t> past = random_tokens(most, vocab, 43);
+  Random random(testing::seed_of(text_of(GetParam())));
+  SequenceState state = testing::start(*model_);
+  for (int64_t length = 0; length <= most; ++length) {
+    if (length > 0) model_->prefill(state, {past.data() + length - 1, 1}, one_, nullptr, nullptr);
+    const bool near_border = length % block() < 2 || length % block() == block() - 1;
+    // Some of the lengths will do where there are many, or each takes long: plain lanes call their multiply-adds.
+    const int64_t one_in = (block() > 16 ? block() / 2 : 1) * (GetParam().isa == Isa::kScalar ? 3 : 1);
+    if (!near_border && random.below(one_in) > 0) continue;
+    const int64_t last_depth = std::min(model_->max_tree_depth(length), most);
+    const TestTree tree = deep_tree(last_depth, random.below(6), vocab, random);
+    const Segment segment{.state = &state, .tokens = tree.tokens, .parents = tree.parents};
+    StepOutput output, along;
+    model_->step({&segment, 1}, two_, output);
+    std::set<int64_t> compared;
+    for (auto node = static_cast<int32_t>(tree.size()) - 1; node >= 0; --node) {
+      if (compared.count(node)) continue;
+      const std::vector<int32_t> path = tree.path(node), tokens = tree.tokens_along(path);
+      const Segment chain{.state = &state, .tokens = tokens};
+      model_->step({&chain, 1}, one_, along);
+      for (size_t i = 0; i < path.size(); ++i) {
+        compared.insert(path[i]);
+        ASSERT_TRUE(same_bits(row(output, 0, path[i]), row(along, 0, static_cast<int64_t>(i))))
+            << "length " << length << " depth " << i << " of " << last_depth;
+      }
+    }
+  }
+}
+
 // Laws 3, 4 and 5 at every offset to a group border, with batch mates of other lengths.
 TEST_P(Laws, NodesOfTreesAreChainsAlongTheirPaths) {
   Random random(11);
@@ -242,7 +255,7 @@ INSTANTIATE_TEST_SUITE_P(Product, Laws, ::testing::ValuesIn(all_cases()), case_n
 
 // Every instruction set gives the bits of the scalar path, but for AMX's products of bf16 (kernels.h).
 TEST(InstructionSets, AgreeBitForBit) {
-  for (const char* attention : kAttentions) {
+  for (const char* attention : attentions()) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16, WeightType::kInt8}) {
       std::vector<float> scalar;
       for (const Isa isa : supported_isas()) {
@@ -261,7 +274,7 @@ TEST(InstructionSets, AgreeBitForBit) {
 }
 
 TEST(StateSize, DoesNotGrowWhereTheMechanismPromisesIt) {
-  for (const char* attention : kAttentions) {
+  for (const char* attention : attentions()) {
     const auto model = testing::load_tiny_model({.attention = {attention}, .more_mechanisms = {my_attention()}});
     Workspace workspace(1);
     SequenceState state = testing::start(*model);
@@ -284,7 +297,7 @@ std::string name_of(const std::string& spec) {
 
 TEST(Laws, AreTriedOnEveryMechanism) {
   std::set<std::string> tried, global;
-  for (const char* attention : kAttentions) {
+  for (const char* attention : attentions()) {
     tried.insert(name_of(attention));
     global.insert(name_of(AttentionSpec::parse(attention).value("global", "none")));
   }
@@ -344,6 +357,52 @@ TEST(Positions, EndWhereTheModelOrTheAttentionDoes) {
   EXPECT_EQ(limit({"cosformer(length=12)"}), 12);
   EXPECT_EQ(limit({"linear", "augmented(global=cosformer(length=30))"}), 30);
   EXPECT_EQ(limit({"softmax", "cosformer(length=30)"}), 20);
+}
+
+// Rows that fold or that are sinks must be committed before a node looks back on them: P = 8 b + r leaves nodes the
+// rest of their own block and the next one.
+TEST(TreeDepth, EndsWhereWhatANodeSeesIsNotCommitted) {
+  struct Limit {
+    const char* attention;
+    int64_t length, depth;
+  };
+  constexpr int64_t kNone = std::numeric_limits<int64_t>::max();
+  for (const auto& [attention, length, depth] : {Limit{"softmax", 5, kNone},
+                                                 {"flash_local(group=8)", 5, kNone},
+                                                 {"window(group=8,sinks=0)", 0, kNone},
+                                                 {"window(group=8,sinks=3)", 0, 15},
+                                                 {"window(group=8,sinks=3)", 2, 13},
+                                                 {"window(group=8,sinks=3)", 3, kNone},
+                                                 {"window(group=4,sinks=16)", 0, 7},
+                                                 {"window(group=4,sinks=16)", 4, 7},
+                                                 {"window(group=4,sinks=16)", 15, 4},
+                                                 {"window(group=4,sinks=16)", 16, kNone},
+                                                 {"lolcats(group=8)", 0, 15},
+                                                 {"lolcats(group=8)", 7, 8},
+                                                 {"lolcats(group=8)", 8, 15},
+                                                 {"lolcats(group=8)", 9, 14},
+                                                 {"lolcats(group=8,linear=none)", 9, kNone},
+                                                 {"linear", 31, 16},
+                                                 {"hybrid(group=8)", 17, 14},
+                                                 {"augmented(group=12)", 12, 23}}) {
+    const auto model = testing::load_tiny_model({.attention = {"softmax", attention}});
+    EXPECT_EQ(model->max_tree_depth(length), depth) << attention << " " << length;
+    if (depth == kNone) continue;
+    Workspace workspace(1);
+    SequenceState state = testing::start(*model);
+    const std::vector<int32_t> past = random_tokens(length, model->config().vocab_size, 47);
+    if (length > 0) model->prefill(state, past, workspace, nullptr, nullptr);
+    Random random(53);
+    StepOutput output;
+    for (const int64_t over : {0, 1}) {
+      const TestTree tree = deep_tree(depth + over, 0, model->config().vocab_size, random);
+      const Segment segment{.state = &state, .tokens = tree.tokens, .parents = tree.parents};
+      if (over == 0) model->step({&segment, 1}, workspace, output);
+      if (over == 1) {
+        EXPECT_THROW(model->step({&segment, 1}, workspace, output), InvalidArgument) << attention;
+      }
+    }
+  }
 }
 
 TEST(StepInput, IsChecked) {

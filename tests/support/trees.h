@@ -42,4 +42,30 @@ inline TestTree random_tree(int64_t nodes, int64_t max_depth, int64_t vocab_size
   return tree;
 }
 
+// As deep as `depth` exactly, by two paths that part at the root, and `more` leaves anywhere above that. The paths grow
+// in turns drawn at random, so that a node's index says nothing of its depth.
+inline TestTree deep_tree(int64_t depth, int64_t more, int64_t vocab_size, Random& random) {
+  TestTree tree;
+  std::vector<int64_t> depths;
+  const auto add = [&](int32_t parent) {
+    tree.tokens.push_back(static_cast<int32_t>(random.below(vocab_size)));
+    tree.parents.push_back(parent);
+    depths.push_back(parent < 0 ? 0 : depths[static_cast<size_t>(parent)] + 1);
+    return static_cast<int32_t>(tree.size() - 1);
+  };
+  int32_t tips[2] = {add(-1), 0};
+  const auto grows = [&](int32_t tip) { return depths[static_cast<size_t>(tip)] < depth; };
+  while (grows(tips[0]) || grows(tips[1])) {
+    const auto turn = random.below(more > 0 ? 3 : 2);
+    if (turn < 2) {
+      if (grows(tips[turn])) tips[turn] = add(tips[turn]);
+      continue;
+    }
+    --more;
+    const auto parent = static_cast<int32_t>(random.below(tree.size()));
+    if (grows(parent)) add(parent);
+  }
+  return tree;
+}
+
 }  // namespace espalier::testing
