@@ -23,6 +23,8 @@ namespace {
 void pause_briefly() {
 #if defined(__x86_64__)
   _mm_pause();
+#elif defined(__aarch64__)
+  asm volatile("isb");
 #else
   std::this_thread::yield();
 #endif
@@ -191,9 +193,14 @@ void ThreadPool::run_erased(int64_t tasks, Function function, void* context) {
 
 FloatEnvironment::FloatEnvironment() {
 #if defined(__x86_64__)
-  saved_ = _mm_getcsr();
+  const unsigned saved = _mm_getcsr();
   constexpr unsigned kRounding = 0x6000u, kFlushToZero = 0x8000u, kDenormalsAreZero = 0x0040u;
-  _mm_setcsr((saved_ & ~kRounding) | kFlushToZero | kDenormalsAreZero);
+  _mm_setcsr((saved & ~kRounding) | kFlushToZero | kDenormalsAreZero);
+  saved_ = saved;
+#elif defined(__aarch64__)
+  constexpr uint64_t kRounding = 0x00c00000u, kFlushToZero = 0x01000000u;  // of inputs, too
+  asm volatile("mrs %0, fpcr" : "=r"(saved_));
+  asm volatile("msr fpcr, %0" : : "r"((saved_ & ~kRounding) | kFlushToZero) : "memory");
 #else
   saved_ = 0;
 #endif
@@ -201,7 +208,9 @@ FloatEnvironment::FloatEnvironment() {
 
 FloatEnvironment::~FloatEnvironment() {
 #if defined(__x86_64__)
-  _mm_setcsr(saved_);
+  _mm_setcsr(static_cast<unsigned>(saved_));
+#elif defined(__aarch64__)
+  asm volatile("msr fpcr, %0" : : "r"(saved_) : "memory");
 #endif
 }
 

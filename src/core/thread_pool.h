@@ -50,7 +50,7 @@ class FloatEnvironment {
   FloatEnvironment& operator=(const FloatEnvironment&) = delete;
 
  private:
-  unsigned saved_;
+  uint64_t saved_;
 };
 
 }  // namespace espalier

@@ -1,8 +1,8 @@
 // Sixteen virtual lanes: the one vector type that kernels compute with, compiled once per instruction set.
 //
-// On AVX2 it is two registers, on AVX-512 one, and plain floats with std::fma where the target has no fused
-// multiply-add. Every operation is elementwise, and reductions use one fixed tree, so all targets agree bit for
-// bit.
+// On AVX2 it is two registers, on AVX-512 one, and plain floats with std::fma on any other target: one is never taken
+// to fuse multiply-adds because its name is new. Every operation is elementwise, and reductions use one fixed tree, so
+// all targets agree bit for bit.
 
 // Included once per target: the guard toggles as Highway's own do.
 #if defined(ESPALIER_KERNELS_LANES_INL_H_) == defined(HWY_TARGET_TOGGLE)
@@ -25,9 +25,8 @@ HWY_BEFORE_NAMESPACE();
 namespace espalier {
 namespace HWY_NAMESPACE {
 
-#if HWY_TARGET == HWY_EMU128 || HWY_TARGET == HWY_SCALAR || HWY_TARGET == HWY_SSSE3 || HWY_TARGET == HWY_SSE4
+#if HWY_TARGET != HWY_AVX2 && HWY_TARGET != HWY_AVX3
 
-// No fused multiply-add in hardware: plain lanes.
 inline constexpr int kParts = 16;
 struct V16 {
   float lane[16];
@@ -357,7 +356,7 @@ HWY_INLINE void add_product(const V16& a, const V16& b, V16& sum) {
   asm("vfmadd231ps %1, %2, %0" : "+x"(high) : "x"(a.part[1].raw), "x"(b.part[1].raw));
   sum.part[0].raw = low;
   sum.part[1].raw = high;
-#elif HWY_TARGET <= HWY_AVX3
+#elif HWY_TARGET == HWY_AVX3
   auto whole = sum.part[0].raw;
   asm("vfmadd231ps %1, %2, %0" : "+v"(whole) : "v"(a.part[0].raw), "v"(b.part[0].raw));
   sum.part[0].raw = whole;

@@ -45,31 +45,35 @@ bool prefetches_into_second_level();
 
 }  // namespace espalier
 
-// Only targets with a meaning of their own: plain lanes, AVX2 with FMA, AVX-512.
-#ifdef ESPALIER_BASELINE_ONLY
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX2 | HWY_AVX3 | HWY_AVX3_DL)
+// Targets by name, so that what a newer Highway knows besides (SSE2 as a baseline, NEON, SVE) is never compiled: plain
+// lanes, which are the baseline whatever the compiler's flags allow, and on x86-64 AVX2 with FMA and AVX-512.
+#define HWY_BASELINE_TARGETS HWY_BASELINE_SCALAR
+#ifdef ESPALIER_X86_KERNELS
+#define HWY_DISABLED_TARGETS (~(HWY_BASELINE_SCALAR | HWY_AVX2 | HWY_AVX3))
 #else
-#define HWY_DISABLED_TARGETS (HWY_SSSE3 | HWY_SSE4 | HWY_AVX3_DL)
+#define HWY_DISABLED_TARGETS (~HWY_BASELINE_SCALAR)
 #endif
 
-// Stands after the last target, where HWY_NAMESPACE is the baseline's: plain lanes on x86-64.
+// Stands after the last target, where HWY_NAMESPACE is the baseline's.
 #ifdef ESPALIER_X86_KERNELS
-#define ESPALIER_FILL_TABLE(name, fill)      \
-  void name(Isa isa, Kernels& kernels) {     \
-    switch (isa) {                           \
-      case Isa::kScalar:                     \
-        return HWY_NAMESPACE::fill(kernels); \
-      case Isa::kAvx2:                       \
-        return N_AVX2::fill(kernels);        \
-      case Isa::kAvx512:                     \
-      case Isa::kAvx512Bf16:                 \
-      case Isa::kAmx:                        \
-        return N_AVX3::fill(kernels);        \
-    }                                        \
+#define ESPALIER_FILL_TABLE(name, fill)                      \
+  static_assert(HWY_NAMESPACE::kParts == 16, "plain lanes"); \
+  void name(Isa isa, Kernels& kernels) {                     \
+    switch (isa) {                                           \
+      case Isa::kScalar:                                     \
+        return HWY_NAMESPACE::fill(kernels);                 \
+      case Isa::kAvx2:                                       \
+        return N_AVX2::fill(kernels);                        \
+      case Isa::kAvx512:                                     \
+      case Isa::kAvx512Bf16:                                 \
+      case Isa::kAmx:                                        \
+        return N_AVX3::fill(kernels);                        \
+    }                                                        \
   }
 #else
-#define ESPALIER_FILL_TABLE(name, fill) \
-  void name(Isa, Kernels& kernels) {    \
-    HWY_NAMESPACE::fill(kernels);       \
+#define ESPALIER_FILL_TABLE(name, fill)                      \
+  static_assert(HWY_NAMESPACE::kParts == 16, "plain lanes"); \
+  void name(Isa, Kernels& kernels) {                         \
+    HWY_NAMESPACE::fill(kernels);                            \
   }
 #endif
