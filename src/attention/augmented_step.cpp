@@ -1,5 +1,7 @@
 #include "attention/augmented.h"
 
+#include <algorithm>
+
 #include "attention/additive.h"
 #include "attention/conv.h"
 #include "attention/flash.h"

@@ -1,4 +1,7 @@
 #include "attention/conv.h"
+
+#include <algorithm>
+
 #include "attention/visible_rows.h"
 
 namespace espalier {

@@ -1,5 +1,6 @@
 #include "attention/spec.h"
 
+#include <algorithm>
 #include <charconv>
 
 #include "core/error.h"

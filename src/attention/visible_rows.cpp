@@ -1,5 +1,7 @@
 #include "attention/visible_rows.h"
 
+#include <algorithm>
+
 #include "kernels/transpose.h"
 
 namespace espalier {

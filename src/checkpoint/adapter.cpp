@@ -1,5 +1,6 @@
 #include "checkpoint/adapter.h"
 
+#include <algorithm>
 #include <cmath>
 #include <nlohmann/json.hpp>
 

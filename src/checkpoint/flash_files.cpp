@@ -1,5 +1,6 @@
 // FLASH transformers in PyTorch's form (lucidrains/FLASH-pytorch, and You et al.'s with a convolution): config.json
 // holds the constructor's arguments, the tensors have the module's names.
+#include <algorithm>
 #include <cmath>
 #include <numeric>
 

@@ -1,5 +1,6 @@
 // WordPiece (BERT; Devlin et al. 2019): words between white space and punctuation, each cut into the longest pieces of
 // the vocabulary from left to right; pieces inside a word begin with "##".
+#include <algorithm>
 #include <string>
 #include <unordered_map>
 

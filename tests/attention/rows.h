@@ -1,6 +1,7 @@
 // Rows of one sequence or tree, and a step of one mechanism over them, for tests.
 #pragma once
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 #include <string>

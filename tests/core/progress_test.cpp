@@ -1,5 +1,7 @@
 #include "core/progress.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "core/log.h"

@@ -1,6 +1,7 @@
 // Trained heads and small models as drafters: what they guess is what their formulas say, and the text stays the same.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <map>
 

@@ -2,6 +2,7 @@
 // nothing read or written outside.
 #include <gtest/gtest.h>
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <functional>

@@ -1,5 +1,7 @@
 #include "training/recipe.h"
 
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "core/error.h"

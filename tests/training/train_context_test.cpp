@@ -1,6 +1,8 @@
 // Each family's forward on tensors against the step half: the same template over another context.
 #include "training/train_context.h"
 
+#include <algorithm>
+
 #include <ATen/ATen.h>
 #include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
