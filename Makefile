@@ -9,7 +9,8 @@ SYSTEM_FUZZ := build/.system-fuzz
 PYTHON := .venv/.espalier-build
 PYTHON_TEST := .venv/.espalier-test
 JOBS ?= $(shell nproc)
-# Extra arguments for pip, e.g. PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu" for the CPU's torch.
+# Extra arguments for pip. Without any, torch is PyTorch's build for CPUs where its index answers; PIP_ARGS="--index-url
+# https://pypi.org/simple" takes PyPI's, for GPUs.
 PIP_ARGS ?=
 # An installed libtorch is taken instead of the wheel: make build Torch_DIR=/opt/libtorch/share/cmake/Torch
 Torch_DIR ?=
@@ -43,7 +44,7 @@ mechanisms: build-tests ## docs/mechanisms.md: what each attention remembers and
 	@build/release/benchmarks/espalier_bench_mechanisms > build/mechanisms.md
 	@mv build/mechanisms.md docs/mechanisms.md
 
-lint: $(SYSTEM) ## Include arrows, formatting, text rules
+lint: $(PYTHON) ## Include arrows, formatting, text rules
 	@scripts/lint.sh
 
 lossless: build-tests models ## Speculation = plain decoding: 10,000 seeded cases on small models, 300 on SmolLM2

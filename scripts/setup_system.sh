@@ -2,9 +2,9 @@
 # setup_system.sh [fuzz]: installs the Debian packages that are missing, for the build or for the fuzz targets; through
 # sudo where the user is not root.
 set -euo pipefail
-packages=(g++ make ninja-build ccache pkg-config clang-format git python3-venv libhwy-dev nlohmann-json3-dev libcli11-dev
+packages=(g++ make ninja-build ccache pkg-config git python3-venv libhwy-dev nlohmann-json3-dev libcli11-dev
   libspdlog-dev libtomlplusplus-dev libpcre2-dev libutf8proc-dev libssl-dev libgtest-dev libgmock-dev)
-if [ "${1:-}" = fuzz ]; then packages=(clang-14 libclang-rt-14-dev); fi
+if [ "${1:-}" = fuzz ]; then packages=(clang libclang-rt-dev); fi
 missing=()
 for package in "${packages[@]}"; do
   dpkg-query -W -f='${Status}' "$package" 2>/dev/null | grep -q "ok installed" || missing+=("$package")
