@@ -1,11 +1,27 @@
 #!/usr/bin/env bash
 # setup_python.sh REQUIREMENTS: installs them into .venv. PIP_ARGS goes to pip; torch is left out when Torch_DIR names
-# an installed libtorch.
+# an installed libtorch. Without either, torch is PyTorch's build for CPUs where its index answers, else what pip finds:
+# on PyPI one for GPUs, ten times as large.
 set -euo pipefail
+pip=.venv/bin/pip
 [ -x .venv/bin/python ] || python3 -m venv .venv
-echo "installing $1 into .venv"
 wanted=$(mktemp)
 trap 'rm -f "$wanted"' EXIT
 if [ -n "${Torch_DIR:-}" ]; then grep -v '^torch' "$1" >"$wanted"; else cp "$1" "$wanted"; fi
-# shellcheck disable=SC2086
-.venv/bin/pip install --quiet --disable-pip-version-check ${PIP_ARGS:-} -r "$wanted"
+args=(--quiet --disable-pip-version-check)
+# shellcheck disable=SC2206
+args+=(${PIP_ARGS:-})
+if .venv/bin/python scripts/torch_wheel.py wanted "$wanted"; then
+  echo "looking which torch there is"
+  # A dry run of one before 24.1 downloads everything.
+  $pip install --quiet --disable-pip-version-check 'pip>=24.1'
+  if [ -z "${PIP_ARGS:-}" ]; then
+    index=$(.venv/bin/python scripts/torch_wheel.py index "$wanted")
+    [ -z "$index" ] || args+=(--extra-index-url "$index")
+  fi
+  # Lazily, or it downloads the wheels of an index that does not tell what they need.
+  $pip install "${args[@]}" --dry-run --use-feature=fast-deps --report - -r "$wanted" 2>/dev/null |
+    .venv/bin/python scripts/torch_wheel.py say || true
+fi
+echo "installing $1 into .venv"
+$pip install "${args[@]}" -r "$wanted"
