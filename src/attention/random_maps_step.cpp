@@ -36,7 +36,8 @@ class Performer : public FeatureMap {
   void map(const Kernels& kernels, const MapRows& rows) const {
     apply_matrix(kernels, rows, weight_.data(), dim_, options_.directions);
     const float root = std::sqrt(static_cast<float>(dim_));
-    const float half_log = 0.5f * std::log(static_cast<float>(options_.features));
+    // In double first: last bits of the logarithm of a float differ between versions of the C library.
+    const auto half_log = static_cast<float>(0.5 * std::log(static_cast<double>(options_.features)));
     for (int64_t row = 0; row < rows.count; ++row) {
       float* phi = rows.phi_row(row);
       const float squares = kernels.dot(rows.x_row(row), rows.x_row(row), dim_) / root;
