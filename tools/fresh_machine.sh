@@ -68,7 +68,10 @@ if [ "${FRESH_INSIDE:-}" != "$PPID" ]; then
     "--pip-args" "$pip_args" "--wheels" "$wheels" "--libtorch" "$libtorch")
   for flag in again shell; do [ -z "${!flag}" ] || options+=("--$flag"); done
   unshare --mount --pid --fork --kill-child bash -c 'FRESH_INSIDE=$$ "$@"; exit $?' - "$0" "${options[@]}" \
-    "$release" "$@" || code=$?
+    "$release" "$@" <&0 &
+  run=$!
+  trap 'kill -KILL "$run"; wait "$run" || true' INT TERM HUP # and all that it started ends with it
+  wait "$run" || code=$?
   [ -n "$keep" ] || rm -rf --one-file-system "${folder:?}/$release"
   exit "$code"
 fi
