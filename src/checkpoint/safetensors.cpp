@@ -1,7 +1,9 @@
 #include "checkpoint/safetensors.h"
 
+#include <algorithm>
 #include <cstring>
 #include <nlohmann/json.hpp>
+#include <set>
 
 #include "core/error.h"
 #include "core/half.h"
@@ -74,9 +76,21 @@ void SafetensorsSource::add_shard(const std::filesystem::path& path) {
   }
   const std::span<const std::byte> data = bytes.subspan(8 + static_cast<size_t>(header_size));
   const char* text = reinterpret_cast<const char*>(bytes.data()) + 8;
-  const Json header = Json::parse(text, text + header_size, nullptr, false);
+  // Of two values under one name the parser keeps the last.
+  std::set<std::string> names;
+  std::string twice;
+  const auto see_name = [&](int depth, Json::parse_event_t event, const Json& key) {
+    if (event == Json::parse_event_t::key && depth == 1 && !names.insert(key.get<std::string>()).second) twice = key;
+    return true;
+  };
+  const Json header = Json::parse(text, text + header_size, see_name, false);
   if (!header.is_object()) corrupt("header", "a JSON object", "something else");
-  std::map<uint64_t, uint64_t> taken;  // begin -> end
+  if (!twice.empty()) corrupt(twice, "each name once", "two tensors");
+  struct Part {
+    uint64_t begin, end;
+    const std::string* name;
+  };
+  std::vector<Part> parts;
   for (const auto& [key, value] : header.items()) {
     if (key == "__metadata__") {
       if (!value.is_object()) corrupt(key, "an object", "something else");
@@ -112,14 +126,25 @@ void SafetensorsSource::add_shard(const std::filesystem::path& path) {
     if (type && static_cast<uint64_t>(elements * type->bytes) != end - begin) {
       corrupt(key, std::to_string(elements * type->bytes) + " bytes", std::to_string(end - begin));
     }
-    const auto after = taken.lower_bound(begin);
-    if (end > begin && ((after != taken.end() && after->first < end) ||
-                        (after != taken.begin() && std::prev(after)->second > begin))) {
-      corrupt(key, "memory of its own", "an overlap with another tensor");
-    }
-    if (end > begin) taken.emplace(begin, end);
     entry.data = data.data() + begin;
-    if (!entries_.emplace(key, std::move(entry)).second) corrupt(key, "each name once", "two tensors");
+    const auto [place, fresh] = entries_.emplace(key, std::move(entry));
+    if (!fresh) corrupt(key, "each name once", "two tensors");
+    parts.push_back({begin, end, &place->first});
+  }
+
+  // Tensors lie one behind the other, as the format says: what is between them would be lost or read twice.
+  std::sort(parts.begin(), parts.end(),
+            [](const Part& a, const Part& b) { return a.begin != b.begin ? a.begin < b.begin : a.end < b.end; });
+  uint64_t covered = 0;
+  for (const Part& part : parts) {
+    if (part.begin < covered) corrupt(*part.name, "memory of its own", "an overlap with another tensor");
+    if (part.begin > covered) {
+      corrupt(*part.name, "offset " + std::to_string(covered), std::to_string(part.begin) + ": a hole before it");
+    }
+    covered = part.end;
+  }
+  if (covered != data.size()) {
+    corrupt("data", std::to_string(covered) + " bytes, as its tensors have", std::to_string(data.size()));
   }
 }
 

@@ -18,7 +18,7 @@ namespace espalier {
 class SafetensorsSource : public TensorSource {
  public:
   // Throws InvalidArgument (no such file) or CorruptFile: header beyond the file, malformed JSON, shapes that do not
-  // fit their bytes, offsets outside, overlaps, a name twice.
+  // fit their bytes, offsets outside, overlaps, holes, bytes behind the last tensor, a name twice.
   explicit SafetensorsSource(const std::vector<std::filesystem::path>& shards);
 
   std::vector<std::string> names() const override;
