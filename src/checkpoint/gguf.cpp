@@ -205,7 +205,7 @@ GgufFile::GgufFile(const std::filesystem::path& path) : name_(path.filename().st
         (after != taken.begin() && std::prev(after)->second > place.offset)) {
       reader.corrupt(*place.name, "memory of its own", "an overlap with another tensor");
     }
-    taken.emplace(place.offset, end);
+    if (end > place.offset) taken.emplace(place.offset, end);  // what an unknown type takes is not known
   }
 }
 
