@@ -3,6 +3,7 @@
 #include <cstring>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/adapter.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
@@ -63,10 +64,12 @@ std::string_view checked_body(std::string_view bytes, const std::string& where) 
 }
 
 nlohmann::json binding_json(const StateBinding& binding) {
-  return {{"base_sha256", binding.base_sha256},
-          {"adapter_sha256", binding.adapter_sha256},
-          {"attention", binding.attention},
-          {"weights", binding.weights}};
+  nlohmann::json json = {{"base_sha256", binding.base_sha256},
+                         {"adapter_sha256", binding.adapter_sha256},
+                         {"attention", binding.attention},
+                         {"weights", binding.weights}};
+  if (!binding.adapter_sha256.empty()) json["lora_scale"] = binding.lora_scale;
+  return json;
 }
 
 // Names what differs.
@@ -90,7 +93,10 @@ StateBinding state_binding(const ModelFiles& files, const std::filesystem::path&
   for (const std::string& spec : files.config.attention) {
     binding.attention.push_back(AttentionSpec::parse(spec).text());
   }
-  if (!adapter.empty()) binding.adapter_sha256 = sha256(MappedFile(adapter / "adapter.safetensors").bytes());
+  if (!adapter.empty()) {
+    binding.adapter_sha256 = sha256(MappedFile(adapter / "adapter.safetensors").bytes());
+    binding.lora_scale = read_adapter_info(adapter).lora_scale;
+  }
   return binding;
 }
 

@@ -14,6 +14,7 @@ namespace espalier {
 struct StateBinding {
   std::string base_sha256;             // of the weight files
   std::string adapter_sha256;          // of the adapter's tensors; empty: none
+  double lora_scale = 0;               // of the adapter
   std::vector<std::string> attention;  // SPEC per layer
   std::string weights;                 // "f32", "bf16"
 

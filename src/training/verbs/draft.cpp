@@ -3,6 +3,7 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
+#include "checkpoint/adapter.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
@@ -56,6 +57,7 @@ int run(Arguments& a) {
   a.options.made_with = a.weights;
   if (!a.adapter.empty()) {
     a.options.made_with += " " + sha256(MappedFile(std::filesystem::path(a.adapter) / "adapter.safetensors").bytes());
+    a.options.made_with += " " + std::to_string(read_adapter_info(a.adapter).lora_scale);
   }
   const auto model = load_model(files, {.weights = weight_type_by_name(a.weights)});
   Workspace workspace(training_threads(a.threads));
