@@ -55,8 +55,12 @@ std::string step_cost_key(const Model& model, const std::string& weights, int th
     key += " " + std::to_string(size);
   }
   key += " | " + weights + " |";
-  for (size_t l = 0; l < config.attention.size(); ++l) {
-    if (l == 0 || config.attention[l] != config.attention[l - 1]) key += " " + config.attention[l];
+  size_t begin = 0;  // of layers that are alike
+  for (size_t l = 1; l <= config.attention.size(); ++l) {
+    if (l < config.attention.size() && config.attention[l] == config.attention[begin]) continue;
+    key += " " + config.attention[begin];
+    if (l - begin < config.attention.size()) key += " x" + std::to_string(l - begin);
+    begin = l;
   }
   return key;
 }

@@ -4,6 +4,7 @@
 
 #include <cstdlib>
 #include <limits>
+#include <set>
 
 #include "core/file.h"
 #include "decoding/step_cost_file.h"
@@ -81,14 +82,38 @@ TEST_F(StepCostFile, IsNotBelievedBlindly) {
   EXPECT_FALSE(save_step_cost(path, "a", measured()));
 }
 
+// Two models that differ in one thing only.
 TEST(StepCostKey, TellsApartWhatTakesAnotherTime) {
-  const auto plain = testing::load_tiny_model({});
-  const std::string key = step_cost_key(*plain, "f32", 1);
-  EXPECT_NE(step_cost_key(*plain, "f32", 2), key);
-  EXPECT_NE(step_cost_key(*plain, "bf16", 1), key);
-  EXPECT_NE(step_cost_key(*testing::load_tiny_model({.attention = {"linear"}}), "f32", 1), key);
-  EXPECT_NE(step_cost_key(*testing::load_tiny_model({.layers = 3}), "f32", 1), key);
-  EXPECT_EQ(step_cost_key(*testing::load_tiny_model({.seed = 2}), "f32", 1), key);
+  const auto key_of = [](const testing::TinyModel& shape, const Kernels* kernels = nullptr) {
+    return step_cost_key(*testing::load_tiny_model(shape, WeightType::kF32, kernels), "f32", 1);
+  };
+  const testing::TinyModel plain{.layers = 3};
+  const auto model = testing::load_tiny_model(plain);
+  const std::string key = step_cost_key(*model, "f32", 1);
+  EXPECT_NE(step_cost_key(*model, "f32", 2), key);
+  EXPECT_NE(step_cost_key(*model, "bf16", 1), key);
+  const std::vector<testing::TinyModel> others = {
+      {.family = "gpt2", .layers = 3, .heads_kv = 3},
+      {.vocab_size = 98, .layers = 3},
+      {.hidden_size = 64, .layers = 3},
+      {.intermediate_size = 81, .layers = 3},
+      {.layers = 2},
+      {.layers = 3, .heads_kv = 3},  // other sizes of matrices
+      {.layers = 3, .tied = false},
+      {.layers = 3, .attention = {"linear"}},
+      {.layers = 3, .attention = {"softmax", "linear", "linear"}},
+      {.layers = 3, .attention = {"softmax", "softmax", "linear"}},
+      {.layers = 3, .attention = {"linear", "softmax", "softmax"}},
+      {.layers = 3, .attention = {"window(group=8)"}},
+      {.layers = 3, .attention = {"window(group=16)"}},
+  };
+  std::set<std::string> keys = {key};
+  for (const testing::TinyModel& other : others) EXPECT_TRUE(keys.insert(key_of(other)).second) << key_of(other);
+  for (const Isa isa : supported_isas()) {
+    EXPECT_EQ(key_of(plain, &kernels_for(isa)) == key, isa == best_kernels().isa) << isa_name(isa);
+  }
+  EXPECT_EQ(key_of({.layers = 3, .seed = 2}), key);  // other numbers take no other time
+  EXPECT_EQ(key_of(plain), key);
 }
 
 }  // namespace
