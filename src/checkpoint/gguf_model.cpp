@@ -192,6 +192,7 @@ TokenizerData read_tokenizer(const GgufFile& file) {
   }
   data.model = "bpe";
   data.pre_tokenizer = pre_tokenizer_of(file);
+  data.whole_words = data.pre_tokenizer == "llama3";
   data.pieces = file.list<std::string>("tokenizer.ggml.tokens");
   for (const std::string& merge : file.list<std::string>("tokenizer.ggml.merges")) {
     const size_t space = merge.find(' ', 1);

@@ -249,6 +249,7 @@ TokenizerData read_tokenizer_json(const fs::path& path) {
     } else {
       data.model = "bpe";
       data.pre_tokenizer = pre_tokenizer_of(json);
+      data.whole_words = field<bool>(model, "ignore_merges", false);
     }
     read_pieces(model, data);
     read_merges(model, data);

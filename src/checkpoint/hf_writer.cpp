@@ -108,6 +108,7 @@ Json tokenizer_json(const TokenizerData& data) {
                  {"end_of_word_suffix", nullptr},
                  {"fuse_unk", false},
                  {"byte_fallback", false},
+                 {"ignore_merges", data.whole_words},
                  {"vocab", vocab},
                  {"merges", merges}}}};
   if (!data.prefix_ids.empty()) {

@@ -166,14 +166,14 @@ TokenizerData read_sentence_piece_model(const std::filesystem::path& path) {
     throw NotSupported(error_text(where + ": model_type", "unigram (1) or BPE (2)", std::to_string(algorithm)));
   }
   data.model = algorithm == 1 ? "unigram" : "sentencepiece-bpe";
-  data.spaces.only_words = only_words && prefix;
-  if (only_words && !prefix) {
-    data.normalizer.collapse_spaces = data.normalizer.strip_left = data.normalizer.strip_right = true;
-  }
+  // A table makes spaces of all white space, so that words are what stands between it; without one other white space is
+  // letters.
+  data.spaces.only_words = only_words && prefix && !data.normalizer.charsmap.empty();
+  data.spaces.trimmed = only_words && !data.spaces.only_words;
   data.spaces.split = algorithm == 1;
-  data.spaces.prepend = !prefix      ? SpaceData::Prepend::kNever
-                        : only_words ? SpaceData::Prepend::kAlways
-                                     : SpaceData::Prepend::kEvenSpaces;
+  data.spaces.prepend = !prefix                  ? SpaceData::Prepend::kNever
+                        : data.spaces.only_words ? SpaceData::Prepend::kAlways
+                                                 : SpaceData::Prepend::kEvenSpaces;
   if (algorithm == 2) merges_of_scores(data, mergeable);
   return data;
 }

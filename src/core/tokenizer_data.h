@@ -22,6 +22,7 @@ struct SpaceData {
   enum class Prepend { kNever, kFirst, kAlways, kEvenSpaces } prepend = Prepend::kAlways;
   bool only_words = false;  // white space separates words and is dropped, each word gets the prefix
   bool split = false;       // a piece holds no space but at its beginning
+  bool trimmed = false;     // spaces at a text's ends are dropped, and of several in a row all but one
 };
 
 // What LLaMA-3's tokenizer takes as a word.
@@ -34,6 +35,7 @@ struct TokenizerData {
   std::string pre_tokenizer;        // "smollm", "gpt2", "llama3": a name, never a regular expression to run
   std::vector<std::string> pieces;  // id -> text (V); of "bpe" in the byte-level alphabet
   std::vector<std::pair<std::string, std::string>> merges;  // in order of priority
+  bool whole_words = false;                                 // a word that is a piece is taken without merging ("bpe")
   SpaceData spaces;                                         // of SentencePiece's two
   std::vector<double> scores;                               // of "unigram", log-probabilities
   bool byte_fallback = false;                               // characters without a piece are spelt as <0xNN>

@@ -29,7 +29,6 @@ std::vector<std::string> byte_alphabet() {
 class ByteBpe : public SplitTokenizer {
  public:
   explicit ByteBpe(const TokenizerData& data) : SplitTokenizer(data), pre_tokenizer_(data.pre_tokenizer) {
-    whole_words_ = data.pre_tokenizer == "llama3";
     read_pieces();
     read_merges();
   }
@@ -82,7 +81,7 @@ class ByteBpe : public SplitTokenizer {
 
   void encode_word(std::string_view word, std::vector<int32_t>& ids) const {
     const auto whole = ids_.find(std::string(word));
-    if (whole != ids_.end() && (whole_words_ || word.size() == 1)) {
+    if (whole != ids_.end() && (data_.whole_words || word.size() == 1)) {
       ids.push_back(whole->second);
       return;
     }
@@ -95,7 +94,6 @@ class ByteBpe : public SplitTokenizer {
   }
 
   PreTokenizer pre_tokenizer_;
-  bool whole_words_;                              // a word of the vocabulary is taken without merging
   std::unordered_map<std::string, int32_t> ids_;  // bytes -> id
   BpeMerges merges_;
   int32_t byte_ids_[256];

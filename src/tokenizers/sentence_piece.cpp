@@ -23,6 +23,18 @@ std::string with_spaces_as_letters(std::string_view text) {
   return result;
 }
 
+// Without spaces at the ends (at the last U+2581 is one, too), and but one of several.
+std::string trimmed(std::string_view text) {
+  std::string result;
+  for (const char c : text) {
+    if (c != ' ' || (!result.empty() && result.back() != ' ')) result += c;
+  }
+  while (result.ends_with(' ') || result.ends_with(kSpace)) {
+    result.resize(result.size() - (result.ends_with(' ') ? 1 : kSpace.size()));
+  }
+  return result;
+}
+
 // The byte of "<0xNN>", or -1.
 int byte_of_piece(const std::string& piece) {
   if (piece.size() != 6 || !piece.starts_with("<0x") || piece[5] != '>') return -1;
@@ -139,7 +151,8 @@ class SentencePiece : public SplitTokenizer {
   }
 
   void encode_plain(std::string_view text, bool first, std::vector<int32_t>& ids) const override {
-    const std::string clean = normalized(charsmap_ ? charsmap_->apply(text) : std::string(text), data_.normalizer);
+    std::string clean = normalized(charsmap_ ? charsmap_->apply(text) : std::string(text), data_.normalizer);
+    if (data_.spaces.trimmed) clean = trimmed(clean);
     if (!data_.spaces.only_words) {
       encode_spaced(clean, first, ids);
       return;
