@@ -1,4 +1,4 @@
-# Front doors: `make demo` and `make test`. Each does its own set-up and is quick when nothing is to be done.
+# Front doors: `make demo`, `make test` and `make check`. Each does its own set-up and is quick when nothing is to be done.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 MODEL := models/smollm2-135m-instruct.gguf
@@ -17,7 +17,7 @@ Torch_DIR ?=
 export PIP_ARGS Torch_DIR
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
-.PHONY: help demo test build build-tests models encoder bench mechanisms lint lossless fuzz configure clean
+.PHONY: help demo test check build build-tests models encoder bench mechanisms lint lossless fuzz configure clean
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -26,6 +26,9 @@ demo: build models ## Linearize SmolLM2 for a minute, then compare what ships wi
 
 test: build-tests models $(ENCODER) $(PYTHON_TEST) $(SYSTEM_FUZZ) ## Everything that must hold
 	@scripts/test.sh
+
+check: build-tests models $(ENCODER) $(PYTHON_TEST) ## The quick tests, for daily work
+	@scripts/test.sh quick
 
 build: configure ## build/release/espalier and build/release/espalier-train
 	@scripts/quietly.sh build $(CMAKE) --build build/release -j $(JOBS) --target espalier espalier-train

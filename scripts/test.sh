@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Style, unit tests, the command line against transformers. Runs all of them, then says what failed.
+# test.sh [quick]: style, unit tests, the command line against transformers, fuzzing. Runs all of them, then says what
+# failed. Quick: samples of the long suites, the command line's quick tests, no fuzzing.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 failed=()
@@ -13,13 +14,21 @@ step() {
     failed+=("$name")
   fi
 }
+pytest=(.venv/bin/python -m pytest -q -ra -p no:cacheprovider tests/cli)
 step "style" scripts/lint.sh
-step "unit tests" ctest --test-dir build/release --output-on-failure --timeout 900 -j 2
-grep -h $'^law\t' build/release/Testing/Temporary/LastTest.log
-step "command line" .venv/bin/python -m pytest -q -ra -p no:cacheprovider tests/cli
-step "fuzzing" scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
+if [ "${1:-}" = quick ]; then
+  name="make check"
+  step "unit tests, samples" ctest --test-dir build/release --output-on-failure --timeout 900 -j 2 -LE whole
+  step "command line, quick tests" "${pytest[@]}" -m "not slow"
+else
+  name="make test"
+  step "unit tests" ctest --test-dir build/release --output-on-failure --timeout 900 -j 2 -LE sample
+  grep -h $'^law\t' build/release/Testing/Temporary/LastTest.log
+  step "command line" "${pytest[@]}"
+  step "fuzzing" scripts/fuzz.sh "${FUZZ_SECONDS:-20}"
+fi
 echo "== $(IFS=';' && echo "${report[*]}" | sed 's/;/; /g')"
-if [ ${#failed[@]} -eq 0 ]; then echo "make test: all passed in $SECONDS s"; else
-  echo "make test: FAILED: ${failed[*]}"
+if [ ${#failed[@]} -eq 0 ]; then echo "$name: all passed in $SECONDS s"; else
+  echo "$name: FAILED: ${failed[*]}"
   exit 1
 fi
