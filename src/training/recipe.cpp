@@ -2,6 +2,8 @@
 
 #include <toml++/toml.h>
 #include <algorithm>
+#include <charconv>
+#include <cstdlib>
 #include <functional>
 #include <map>
 #include <sstream>
@@ -128,13 +130,20 @@ void check_recipe(const Recipe& recipe, const ModelConfig& config) {
 
 std::string recipe_text(const Recipe& recipe) {
   std::ostringstream text;
+  const auto digits = [](double value) {  // six, or as many as tell it from all others
+    std::ostringstream six;
+    six << value;
+    if (std::strtod(six.str().c_str(), nullptr) == value) return six.str();
+    char buffer[32];
+    return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
+  };
   const auto add_stage = [&](const char* name, const Stage& stage) {
-    text << ' ' << name << '=' << stage.tokens << ',' << stage.rates.feature << ',' << stage.rates.weight << ','
-         << stage.warmup_steps << ',' << stage.cosine << ',' << stage.clip;
+    text << ' ' << name << '=' << stage.tokens << ',' << digits(stage.rates.feature) << ','
+         << digits(stage.rates.weight) << ',' << stage.warmup_steps << ',' << stage.cosine << ',' << digits(stage.clip);
   };
   text << recipe.attention << " context=" << recipe.context << " batch=" << recipe.batch_tokens
        << " trained=" << kTrained[static_cast<size_t>(recipe.trained)] << " lora=" << recipe.lora_rank << ','
-       << recipe.lora_rank_mlp << ',' << recipe.lora_scale << " seed=" << recipe.seed
+       << recipe.lora_rank_mlp << ',' << digits(recipe.lora_scale) << " seed=" << recipe.seed
        << " loss=" << kLosses[static_cast<size_t>(recipe.loss.value_or(DistillLoss::kKl))]
        << " held_out=" << recipe.held_out_rows;
   add_stage("transfer", recipe.transfer);

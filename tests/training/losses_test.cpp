@@ -7,6 +7,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "support/tiny_model.h"
 
@@ -100,6 +101,43 @@ TEST(Transfer, EqualsAutogradOfTheDefinition) {
   });
   EXPECT_NEAR(got, expected, 1e-5 * expected);
   expect_near(fast, plain);
+}
+
+// Each head's gate is the one of all candidates whose attention is nearest to the teacher's.
+TEST(SearchTau, TakesTheNearestOfAllForEachHead) {
+  Student model = tiny_student(Trained::kLora);
+  const at::Tensor tokens = random_rows(2, 50);
+  const std::vector<double> candidates = {-10, -3, -1, 0, 1, 3};
+  search_tau(model, tokens, candidates);
+  const at::NoGradGuard no_grad;
+  TrainContext context(model.config(), model.student_attention(), 2, 50);
+  TrainContext teacher(model.config(), model.teacher_attention(), 2, 50);
+  at::Tensor x = model.teacher().embed(teacher, tokens);
+  std::set<double> taken;
+  for (int64_t l = 0; l < model.teacher().layers(); ++l) {
+    const auto [h, q, k, v] = model.teacher().projections(context, l, x);
+    const TrainRows rows = context.rows_of(h, q, k, v);
+    at::Tensor& tau = *model.mechanism_parameter(l, "linear.tau");
+    const at::Tensor chosen = tau.clone();
+    const auto output = [&](const TrainAttention& attention) {
+      return attention.mechanism->parallel(rows, attention.parameters).to(at::kDouble);
+    };
+    const at::Tensor expected = output(model.teacher_attention()[static_cast<size_t>(l)]);
+    for (int64_t head = 0; head < model.config().num_attention_heads; ++head) {
+      double least = HUGE_VAL, best = 0;
+      for (const double candidate : candidates) {
+        tau.fill_(candidate);
+        const at::Tensor got = output(model.student_attention()[static_cast<size_t>(l)]);
+        const double error = (got.select(1, head) - expected.select(1, head)).square().sum().item<double>();
+        if (error < least) least = error, best = candidate;
+      }
+      EXPECT_EQ(chosen[head].item<double>(), best) << l << " " << head;
+      taken.insert(best);
+    }
+    tau.copy_(chosen);
+    x = model.teacher().rest(teacher, l, x, model.teacher().attention(teacher, l, x));
+  }
+  EXPECT_GT(taken.size(), 1u);  // heads differ
 }
 
 TEST(HeldOut, EqualsTheMeanOverNextTokens) {
