@@ -152,6 +152,7 @@ rm -rf "$tree/.git" "$tree.new"
 git clone --quiet --depth 1 "file://$PWD" "$tree.new"
 if [ -d "$tree" ]; then
   mv "$tree.new/.git" "$tree/.git"
+  git -C "$tree" update-index -q --refresh >/dev/null || true # or files that did not change would look new to make
   git -C "$tree" reset --quiet --hard
   git -C "$tree" clean --quiet -fd
   rm -rf "$tree.new"
