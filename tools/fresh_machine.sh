@@ -140,7 +140,9 @@ share "$ccache" ccache rw
 share "$pip_cache" pip-cache rw
 share "$wheels" wheels ro
 share "$libtorch" libtorch ro
-[ -z "$ccache" ] || inside+=(CCACHE_DIR=/ccache)
+# As caches of several clones are set up: paths below the tree do not count, precompiled headers do not prevent hits.
+[ -z "$ccache" ] || inside+=(CCACHE_DIR=/ccache CCACHE_BASEDIR=/espalier CCACHE_NOHASHDIR=1
+  CCACHE_SLOPPINESS=pch_defines,time_macros,include_file_mtime,include_file_ctime)
 [ -z "$pip_cache" ] || inside+=(PIP_CACHE_DIR=/pip-cache)
 [ -z "$wheels" ] || inside+=(PIP_FIND_LINKS=/wheels)
 [ -z "$libtorch" ] || set -- "$@" Torch_DIR=/libtorch/share/cmake/Torch
