@@ -69,7 +69,7 @@ def say(report):
     gpu = any(name.startswith("nvidia-") for name in urls)
     print(f"torch: {wheel} from {urllib.parse.urlparse(urls['torch']).netloc or 'this machine'}, "
           f"{sizes['torch'] / 1e6:,.0f} MB, with all that it needs {sum(sizes.values()) / 1e6:,.0f} MB"
-          + (": the build for GPUs, and on the disk twice as much" if gpu else ""))  # fmt: skip
+          + (": the build for GPUs, on the disk almost twice as much" if gpu else ""))  # fmt: skip
 
 
 if __name__ == "__main__":
