@@ -77,12 +77,27 @@ class PlainLlama {
     }
   }
 
+  // Radians per position, stretched by wavelength (tests/data/models/make_rotary.py has the same rules).
+  double frequency(int64_t i) const {
+    const RopeScaling& scaling = files_.config.rope_scaling;
+    const double plain = std::pow(files_.config.rope_theta, -2.0 * i / double(files_.config.head_dim));
+    const double stretched = plain / scaling.factor;
+    if (scaling.kind == RopeScaling::Kind::kNone) return plain;
+    if (scaling.kind == RopeScaling::Kind::kLinear) return stretched;
+    const double waves = scaling.original_positions / (2.0 * std::acos(-1.0) / plain);
+    if (waves < scaling.low_frequency_factor) return stretched;
+    if (waves > scaling.high_frequency_factor) return plain;
+    const double smooth =
+        (waves - scaling.low_frequency_factor) / (scaling.high_frequency_factor - scaling.low_frequency_factor);
+    return (1.0 - smooth) * stretched + smooth * plain;
+  }
+
   void rotate(Matrix& x) const {
     const int64_t dim = files_.config.head_dim, half = dim / 2;
     for (size_t t = 0; t < x.size(); ++t) {
       for (size_t start = 0; start < x[t].size(); start += static_cast<size_t>(dim)) {
         for (int64_t i = 0; i < half; ++i) {
-          const double angle = static_cast<double>(t) * std::pow(files_.config.rope_theta, -2.0 * i / double(dim));
+          const double angle = static_cast<double>(t) * frequency(i);
           double& a = x[t][start + i];
           double& b = x[t][start + i + half];
           const double rotated = a * std::cos(angle) - b * std::sin(angle);
@@ -123,8 +138,15 @@ class PlainLlama {
   const ModelFiles& files_;
 };
 
-double worst_difference(const testing::TinyModel& shape, WeightType weights) {
-  const ModelFiles files = testing::make_tiny_model(shape);
+struct Rope {
+  double theta = 10000.0;
+  RopeScaling scaling = {};
+};
+
+double worst_difference(const testing::TinyModel& shape, WeightType weights, const Rope& rope = {}) {
+  ModelFiles files = testing::make_tiny_model(shape);
+  files.config.rope_theta = rope.theta;
+  files.config.rope_scaling = rope.scaling;
   const std::vector<int32_t> tokens = testing::random_tokens(37, shape.vocab_size, 2);
   const Matrix plain = PlainLlama(files).logits(tokens);
   const auto model = load_model(files, {.weights = weights});
@@ -144,6 +166,19 @@ TEST(Llama, EqualsPlainLoops) {
   EXPECT_LT(worst_difference({}, WeightType::kF32), 2e-4);
   EXPECT_LT(worst_difference({.heads = 4, .heads_kv = 2, .head_dim = 10, .tied = false}, WeightType::kF32), 2e-4);
   EXPECT_LT(worst_difference({.hidden_size = 31, .heads = 5, .heads_kv = 5, .head_dim = 6}, WeightType::kF32), 2e-4);
+}
+
+TEST(Llama, EqualsPlainLoopsHoweverPositionsAreStretched) {
+  using Kind = RopeScaling::Kind;
+  EXPECT_LT(worst_difference({}, WeightType::kF32, {.theta = 37.0}), 2e-4);
+  EXPECT_LT(worst_difference({}, WeightType::kF32, {.scaling = {.kind = Kind::kLinear, .factor = 3.0}}), 2e-4);
+  // Of eight pairs some are kept, some stretched and some mixed.
+  const RopeScaling mixed = {.kind = Kind::kLlama3,
+                             .factor = 5.0,
+                             .low_frequency_factor = 1.0,
+                             .high_frequency_factor = 4.0,
+                             .original_positions = 20.0};
+  EXPECT_LT(worst_difference({}, WeightType::kF32, {.theta = 50.0, .scaling = mixed}), 2e-4);
 }
 
 TEST(Llama, Bf16StaysNear) {
