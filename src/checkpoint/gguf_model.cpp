@@ -1,6 +1,7 @@
 // From GGUF's names and layouts to Hugging Face's.
 #include <algorithm>
 #include <cmath>
+#include <set>
 
 #include "checkpoint/dequantize.h"
 #include "checkpoint/gguf.h"
@@ -130,16 +131,30 @@ int64_t positive(const GgufFile& file, const std::string& key, int64_t fallback,
   return value;
 }
 
+// As llama.cpp reads it: a factor without a type is linear, 0 is none, and there is an older name.
+void read_rope(const GgufFile& file, const std::string& family, ModelConfig& config) {
+  const auto key = [&](const char* name) { return family + ".rope." + name; };
+  config.rope_theta = file.number(key("freq_base"), 10000.0);
+  const std::string type = file.text(key("scaling.type"), "linear");
+  if ((type != "none" && type != "linear") || file.tensors().contains("rope_freqs.weight")) {
+    throw NotSupported(error_text(file.name() + ": rope.scaling.type", "none or linear", "'" + type + "'"));
+  }
+  const double factor = file.number(key("scaling.factor"), file.number(key("scale_linear"), 0.0));
+  if (!(config.rope_theta > 0.0) || !(factor == 0.0 || factor >= 1.0)) {
+    throw CorruptFile(error_text(file.name() + ": rope.freq_base and rope.scaling.factor", "> 0, >= 1",
+                                 std::to_string(config.rope_theta) + ", " + std::to_string(factor)));
+  }
+  if (type == "none" || factor == 0.0 || factor == 1.0) return;
+  config.rope_scaling.kind = RopeScaling::Kind::kLinear;
+  config.rope_scaling.factor = factor;
+}
+
 ModelConfig read_config(const GgufFile& file) {
   const std::string family = file.text("general.architecture", "");
   if (family != "llama") {
     throw NotSupported(error_text(file.name() + ": general.architecture", "llama", "'" + family + "'"));
   }
   const auto key = [&](const char* name) { return family + "." + name; };
-  const std::string scaling = file.text(key("rope.scaling.type"), "none");
-  if (scaling != "none" || file.tensors().contains("rope_freqs.weight")) {
-    throw NotSupported(error_text(file.name() + ": rope.scaling.type", "none", "'" + scaling + "'"));
-  }
   if (file.integer(key("expert_count"), 0) != 0) {
     throw NotSupported(error_text(file.name() + ": expert_count", "0", "a mixture of experts"));
   }
@@ -157,7 +172,7 @@ ModelConfig read_config(const GgufFile& file) {
   config.num_key_value_heads = positive(file, key("attention.head_count_kv"), config.num_attention_heads, 4096);
   config.head_dim = positive(file, key("attention.key_length"), config.hidden_size / config.num_attention_heads, 4096);
   config.max_position_embeddings = positive(file, key("context_length"), -1, int64_t{1} << 32);
-  config.rope_theta = file.number(key("rope.freq_base"), 10000.0);
+  read_rope(file, family, config);
   config.norm_eps = file.number(key("attention.layer_norm_rms_epsilon"), 1e-5);
   config.tie_word_embeddings = !file.tensors().contains("output.weight");
   const int64_t rotary = file.integer(key("rope.dimension_count"), config.head_dim);
@@ -192,7 +207,6 @@ TokenizerData read_tokenizer(const GgufFile& file) {
   }
   data.model = "bpe";
   data.pre_tokenizer = pre_tokenizer_of(file);
-  data.whole_words = data.pre_tokenizer == "llama3";
   data.pieces = file.list<std::string>("tokenizer.ggml.tokens");
   for (const std::string& merge : file.list<std::string>("tokenizer.ggml.merges")) {
     const size_t space = merge.find(' ', 1);
@@ -215,14 +229,20 @@ TokenizerData read_tokenizer(const GgufFile& file) {
   data.eos_id = id_of("tokenizer.ggml.eos_token_id");
   data.unk_id = id_of("tokenizer.ggml.unknown_token_id");
   data.pad_id = id_of("tokenizer.ggml.padding_token_id");
-  if (file.flag("tokenizer.ggml.add_bos_token", false) && data.bos_id >= 0) data.prefix_ids = {data.bos_id};
+  // llama.cpp puts a beginning before LLaMA-3's texts unless the file says otherwise.
+  const bool llama3 = data.pre_tokenizer == "llama3";
+  data.whole_words = llama3;
+  if (file.flag("tokenizer.ggml.add_bos_token", llama3) && data.bos_id >= 0) data.prefix_ids = {data.bos_id};
+  if (file.flag("tokenizer.ggml.add_eos_token", false) && data.eos_id >= 0) data.suffix_ids = {data.eos_id};
   data.chat_template = file.text("tokenizer.chat_template", "");
+  // What the file names as an end, whatever kind of token it is, and control tokens that are known as ends.
+  std::set<int32_t> ends = {data.eos_id, id_of("tokenizer.ggml.eot_token_id")};
   for (const int32_t id : data.control_ids) {
     const std::string& piece = data.pieces[static_cast<size_t>(id)];
-    const bool ends = id == data.eos_id || id == id_of("tokenizer.ggml.eot_token_id") || piece == "<|im_end|>" ||
-                      piece == "<|endoftext|>" || piece == "<|eot_id|>" || piece == "</s>";
-    if (ends) data.end_ids.push_back(id);
+    if (piece == "<|im_end|>" || piece == "<|endoftext|>" || piece == "<|eot_id|>" || piece == "</s>") ends.insert(id);
   }
+  ends.erase(-1);
+  data.end_ids.assign(ends.begin(), ends.end());
   return data;
 }
 

@@ -38,6 +38,9 @@ Json llama_config(const ModelFiles& files) {
                {"attention_bias", false},
                {"mlp_bias", false},
                {"tie_word_embeddings", config.tie_word_embeddings}};
+  if (config.rope_scaling.kind == RopeScaling::Kind::kLinear) {
+    json["rope_scaling"] = {{"rope_type", "linear"}, {"factor", config.rope_scaling.factor}};
+  }
   if (tokenizer.bos_id >= 0) json["bos_token_id"] = tokenizer.bos_id;
   if (tokenizer.eos_id >= 0) json["eos_token_id"] = tokenizer.eos_id;
   if (tokenizer.pad_id >= 0) json["pad_token_id"] = tokenizer.pad_id;
@@ -111,15 +114,21 @@ Json tokenizer_json(const TokenizerData& data) {
                  {"ignore_merges", data.whole_words},
                  {"vocab", vocab},
                  {"merges", merges}}}};
-  if (!data.prefix_ids.empty()) {
-    const std::string bos = data.pieces[static_cast<size_t>(data.prefix_ids[0])];
-    const Json text = {{"Sequence", {{"id", "A"}, {"type_id", 0}}}},
-               token = {{"SpecialToken", {{"id", bos}, {"type_id", 0}}}};
+  if (!data.prefix_ids.empty() || !data.suffix_ids.empty()) {
+    Json single = Json::array(), pair = Json::array(), tokens = Json::object();
+    const auto add = [&](int32_t id) {
+      const std::string& piece = data.pieces[static_cast<size_t>(id)];
+      single.push_back({{"SpecialToken", {{"id", piece}, {"type_id", 0}}}});
+      pair.push_back(single.back());
+      tokens[piece] = {{"id", piece}, {"ids", {id}}, {"tokens", {piece}}};
+    };
+    for (const int32_t id : data.prefix_ids) add(id);
+    single.push_back({{"Sequence", {{"id", "A"}, {"type_id", 0}}}});
+    pair.push_back(single.back());
+    pair.push_back({{"Sequence", {{"id", "B"}, {"type_id", 1}}}});
+    for (const int32_t id : data.suffix_ids) add(id);
     json["post_processor"] = {
-        {"type", "TemplateProcessing"},
-        {"single", {token, text}},
-        {"pair", {token, text, {{"Sequence", {{"id", "B"}, {"type_id", 1}}}}}},
-        {"special_tokens", {{bos, {{"id", bos}, {"ids", {data.prefix_ids[0]}}, {"tokens", {bos}}}}}}};
+        {"type", "TemplateProcessing"}, {"single", single}, {"pair", pair}, {"special_tokens", tokens}};
   }
   return json;
 }
