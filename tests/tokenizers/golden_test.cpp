@@ -220,6 +220,24 @@ TEST(SpecialTokens, AreNamedAndKnown) {
   EXPECT_EQ(tokenizer->encode("a").front(), tokenizer->special_id("<s>"));
 }
 
+// Words reach over from part to part; a special token's text is that token in the parts alone that ask for it.
+TEST(SpecialTokens, AreFoundInThePartsThatAskForThem) {
+  for (const char* name : {"gpt2", "smollm", "llama3"}) {
+    const auto tokenizer = tokenizer_of(name);
+    const int32_t end = tokenizer->special_id("<|end|>"), extra = tokenizer->special_id("<extra>");
+    const std::vector<Tokenizer::Part> parts = {{"x<|end|>", true}, {"<|end|>y", false}, {"z<|end|>", true},
+                                                {"<ex", false},     {"tra> th", true},   {"e<extra>", false}};
+    Ids expected = encoded(*tokenizer, "x", false);
+    const auto add = [&](const Ids& ids) { expected.insert(expected.end(), ids.begin(), ids.end()); };
+    add({end});
+    add(encoded(*tokenizer, "<|end|>yz", false));
+    add({end, tokenizer->special_id("<ex")});  // an added token does not reach over
+    add(encoded(*tokenizer, "tra> the", false));
+    add({extra});
+    EXPECT_EQ(tokenizer->encode(parts, false), expected) << name;
+  }
+}
+
 // tokenizer_config.json and generation_config.json beside a tokenizer.json, varied one thing at a time.
 class Surroundings : public ::testing::Test {
  protected:
