@@ -311,6 +311,74 @@ TEST_F(Gguf, KnownEndsEndWhereTheyAreControlTokens) {
   }
 }
 
+TEST_F(Gguf, ValuesAreReadOfEveryKind) {
+  GgufTestFile file;
+  file.values = {{"u8", uint8_t{200}},
+                 {"i8", int8_t{-5}},
+                 {"u16", uint16_t{60000}},
+                 {"i16", int16_t{-300}},
+                 {"u32", uint32_t{4000000000}},
+                 {"i32", int32_t{-70000}},
+                 {"u64", uint64_t{1} << 40},
+                 {"i64", -(int64_t{1} << 40)},
+                 {"f32", 0.5f},
+                 {"f64", 0.1},
+                 {"yes", true},
+                 {"no", false},
+                 {"text", Text("a\0b", 3)},
+                 {"texts", Texts{"", "a", "bc"}},
+                 {"i32s", Numbers{1, -2, 3}},
+                 {"u8s", std::vector<uint8_t>{1, 255}},
+                 {"i8s", std::vector<int8_t>{-1, 127}},
+                 {"u64s", std::vector<uint64_t>{uint64_t{1} << 40}},
+                 {"f32s", std::vector<float>{0.5f, -2.0f}},
+                 {"f64s", std::vector<double>{0.1}},
+                 {"none", Numbers{}}};
+  file.tensors["t"] = counted({2, 3}, 5);
+  file.write(path_);
+  const GgufFile read(path_);
+  for (const auto& [key, value] : std::map<std::string, int64_t>{{"u8", 200},
+                                                                 {"i8", -5},
+                                                                 {"u16", 60000},
+                                                                 {"i16", -300},
+                                                                 {"u32", 4000000000},
+                                                                 {"i32", -70000},
+                                                                 {"u64", int64_t{1} << 40},
+                                                                 {"i64", -(int64_t{1} << 40)}}) {
+    EXPECT_EQ(read.integer(key, 1), value) << key;
+    EXPECT_THROW(read.flag(key, true), CorruptFile);
+    EXPECT_THROW(read.number(key, 1), CorruptFile);
+  }
+  EXPECT_EQ(read.number("f32", 1), 0.5);
+  EXPECT_EQ(read.number("f64", 1), 0.1);
+  EXPECT_TRUE(read.flag("yes", false));
+  EXPECT_FALSE(read.flag("no", true));
+  EXPECT_EQ(read.text("text", ""), Text("a\0b", 3));
+  EXPECT_EQ(read.list<std::string>("texts"), (Texts{"", "a", "bc"}));
+  EXPECT_EQ(read.list<int64_t>("i32s"), (std::vector<int64_t>{1, -2, 3}));
+  EXPECT_EQ(read.list<int64_t>("u8s"), (std::vector<int64_t>{1, 255}));
+  EXPECT_EQ(read.list<int64_t>("i8s"), (std::vector<int64_t>{-1, 127}));
+  EXPECT_EQ(read.list<int64_t>("u64s"), (std::vector<int64_t>{int64_t{1} << 40}));
+  EXPECT_EQ(read.list<double>("f32s"), (std::vector<double>{0.5, -2}));
+  EXPECT_EQ(read.list<double>("f64s"), std::vector<double>{0.1});
+  EXPECT_TRUE(read.list<int64_t>("none").empty());
+  EXPECT_THROW(read.list<double>("i32s"), CorruptFile);
+  // What is not there has the value asked for.
+  EXPECT_EQ(read.integer("absent", 7), 7);
+  EXPECT_EQ(read.number("absent", 7.5), 7.5);
+  EXPECT_TRUE(read.flag("absent", true));
+  EXPECT_EQ(read.text("absent", "x"), "x");
+  EXPECT_TRUE(read.list<std::string>("absent").empty());
+  EXPECT_EQ(read.find("absent"), nullptr);
+  EXPECT_THROW(read.required("absent"), CorruptFile);
+  EXPECT_EQ(read.tensors().at("t").info.shape, (std::vector<int64_t>{2, 3}));
+  EXPECT_EQ(read.tensors().at("t").bytes, 24u);
+
+  file.values["nested"] = std::vector<std::vector<int32_t>>{{1}};
+  file.write(path_);
+  EXPECT_THROW(GgufFile{path_}, CorruptFile);
+}
+
 TEST_F(Gguf, IntegersAreReadOfEveryWidth) {
   for (const GgufTestFile::Value& value :
        {GgufTestFile::Value(uint32_t{7}), GgufTestFile::Value(int32_t{7}), GgufTestFile::Value(uint64_t{7})}) {

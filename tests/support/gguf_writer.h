@@ -7,6 +7,7 @@
 #include <fstream>
 #include <map>
 #include <string>
+#include <type_traits>
 #include <utility>
 #include <variant>
 #include <vector>
@@ -14,8 +15,10 @@
 namespace espalier::testing {
 
 struct GgufTestFile {
-  using Value = std::variant<uint32_t, int32_t, uint64_t, float, double, bool, std::string, std::vector<std::string>,
-                             std::vector<int32_t>, std::vector<float>>;
+  using Value =
+      std::variant<uint8_t, int8_t, uint16_t, int16_t, uint32_t, int32_t, float, bool, std::string, uint64_t, int64_t,
+                   double, std::vector<std::string>, std::vector<int32_t>, std::vector<float>, std::vector<double>,
+                   std::vector<uint8_t>, std::vector<int8_t>, std::vector<uint64_t>, std::vector<std::vector<int32_t>>>;
   struct Tensor {
     std::vector<int64_t> shape;  // outermost first
     std::vector<float> values;   // of f32, or
@@ -33,7 +36,8 @@ struct GgufTestFile {
     append(file, static_cast<uint64_t>(values.size()));
     for (const auto& [key, value] : values) {
       append(file, key);
-      std::visit([&](const auto& own) { append_value(file, own, true); }, value);
+      append(file, std::visit([]<class T>(const T&) { return kKind<T>; }, value));
+      std::visit([&](const auto& own) { append(file, own); }, value);
     }
     std::string data;
     for (const auto& [name, tensor] : tensors) {
@@ -56,6 +60,7 @@ struct GgufTestFile {
   static constexpr size_t kAlignment = 32;
 
   template <class T>
+  requires std::is_arithmetic_v<T>
   static void append(std::string& to, T value) {
     char bytes[sizeof(T)];
     std::memcpy(bytes, &value, sizeof(T));
@@ -65,27 +70,27 @@ struct GgufTestFile {
     append(to, static_cast<uint64_t>(text.size()));
     to += text;
   }
-  // ggml's number of the kind, then the value.
-  static void append_value(std::string& to, uint32_t value, bool kind) { plain(to, 4, value, kind); }
-  static void append_value(std::string& to, int32_t value, bool kind) { plain(to, 5, value, kind); }
-  static void append_value(std::string& to, uint64_t value, bool kind) { plain(to, 10, value, kind); }
-  static void append_value(std::string& to, float value, bool kind) { plain(to, 6, value, kind); }
-  static void append_value(std::string& to, double value, bool kind) { plain(to, 12, value, kind); }
-  static void append_value(std::string& to, bool value, bool kind) { plain(to, 7, static_cast<uint8_t>(value), kind); }
-  static void append_value(std::string& to, const std::string& value, bool kind) { plain(to, 8, value, kind); }
   template <class T>
-  static void append_value(std::string& to, const std::vector<T>& list, bool) {
-    append(to, uint32_t{9});
-    std::string first;
-    append_value(first, T(), true);
-    to.append(first, 0, 4);
+  static constexpr uint32_t kKind = [] {
+    if (std::is_same_v<T, uint8_t>) return 0u;
+    if (std::is_same_v<T, int8_t>) return 1u;
+    if (std::is_same_v<T, uint16_t>) return 2u;
+    if (std::is_same_v<T, int16_t>) return 3u;
+    if (std::is_same_v<T, uint32_t>) return 4u;
+    if (std::is_same_v<T, int32_t>) return 5u;
+    if (std::is_same_v<T, float>) return 6u;
+    if (std::is_same_v<T, bool>) return 7u;
+    if (std::is_same_v<T, std::string>) return 8u;
+    if (std::is_same_v<T, uint64_t>) return 10u;
+    if (std::is_same_v<T, int64_t>) return 11u;
+    if (std::is_same_v<T, double>) return 12u;
+    return 9u;  // an array
+  }();
+  template <class T>
+  static void append(std::string& to, const std::vector<T>& list) {
+    append(to, kKind<T>);
     append(to, static_cast<uint64_t>(list.size()));
-    for (const T& value : list) append_value(to, value, false);
-  }
-  template <class T>
-  static void plain(std::string& to, uint32_t number, const T& value, bool kind) {
-    if (kind) append(to, number);
-    append(to, value);
+    for (const T& value : list) append(to, value);
   }
 };
 
