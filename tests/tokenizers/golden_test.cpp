@@ -302,6 +302,61 @@ TEST_F(Surroundings, OfATokenizerJson) {
   EXPECT_EQ(make_tokenizer(padded)->decode(Ids{999}), "");
 }
 
+// Merges are pairs, or were texts with a space.
+TEST_F(Surroundings, MergesInBothForms) {
+  for (const char* name : {"gpt2", "llama2"}) {
+    const TokenizerData pairs = read(name, {});
+    ASSERT_GT(pairs.merges.size(), 10u);
+    Json json = read_json_file(folder_ / "tokenizer.json");
+    for (Json& merge : json["model"]["merges"]) {
+      merge = merge[0].get<std::string>() + " " + merge[1].get<std::string>();
+    }
+    std::ofstream(folder_ / "tokenizer.json") << json;
+    EXPECT_EQ(read_hf_tokenizer(folder_, "llama", 0).merges, pairs.merges);
+  }
+}
+
+// The ids are those of the tokenizers library (0.23).
+TEST_F(Surroundings, HowAMetaspaceWritesSpaces) {
+  const Json model = {{"type", "BPE"},
+                      {"vocab", {{"\u2581", 0}, {"a", 1}, {"b", 2}, {"a\u2581", 3}, {"<x>", 4}}},
+                      {"merges", Json::array({Json::array({"a", "\u2581"})})}};
+  const Json added = {{"id", 4}, {"content", "<x>"}, {"special", true}};
+  const auto expect = [&](const Json& keys, const Ids& middle, const Ids& first, const Ids& behind) {
+    Json pre = {{"type", "Metaspace"}, {"replacement", "\u2581"}};
+    pre.update(keys);
+    const Json json = {{"model", model}, {"pre_tokenizer", pre}, {"added_tokens", Json::array({added})}};
+    std::ofstream(folder_ / "tokenizer.json") << json;
+    const auto tokenizer = make_tokenizer(read_hf_tokenizer(folder_, "llama", 0));
+    EXPECT_EQ(encoded(*tokenizer, "a b", true), middle) << keys;
+    EXPECT_EQ(encoded(*tokenizer, " a", true), first) << keys;
+    EXPECT_EQ(encoded(*tokenizer, "a<x>a b", true), behind) << keys;
+  };
+  expect({{"prepend_scheme", "never"}, {"split", true}}, {1, 0, 2}, {0, 1}, {1, 4, 1, 0, 2});
+  expect({{"prepend_scheme", "never"}, {"split", false}}, {3, 2}, {0, 1}, {1, 4, 3, 2});
+  expect({{"prepend_scheme", "never"}}, {1, 0, 2}, {0, 1}, {1, 4, 1, 0, 2});
+  expect({{"prepend_scheme", "always"}}, {0, 1, 0, 2}, {0, 1}, {0, 1, 4, 0, 1, 0, 2});
+  expect({{"prepend_scheme", "first"}, {"split", false}}, {0, 3, 2}, {0, 1}, {0, 1, 4, 3, 2});
+  expect({{"add_prefix_space", true}}, {0, 1, 0, 2}, {0, 1}, {0, 1, 4, 0, 1, 0, 2});
+  expect({{"add_prefix_space", false}}, {1, 0, 2}, {0, 1}, {1, 4, 1, 0, 2});
+  expect(Json::object(), {0, 1, 0, 2}, {0, 1}, {0, 1, 4, 0, 1, 0, 2});
+}
+
+// A character without a piece costs 10 more than the worst piece: "ab", "c" against an unknown a and "bc", on both
+// sides of -31. The ids are those of the tokenizers library.
+TEST(Unigram, AnUnknownCharacterCostsTenMoreThanTheWorstPiece) {
+  TokenizerData data;
+  data.model = "unigram";
+  data.pieces = {"<unk>", "\u2581", "ab", "c", "bc"};
+  data.spaces = {.prepend = SpaceData::Prepend::kNever};
+  data.special_ids = data.control_ids = {0};
+  data.unk_id = 0;
+  for (const double score : {-10.5, -11.5}) {
+    data.scores = {0.0, -2.0, -20.0, score, -1.0};
+    EXPECT_EQ(encoded(*make_tokenizer(data), "abc", false), (score > -11 ? Ids{2, 3} : Ids{0, 4}));
+  }
+}
+
 TEST_F(Surroundings, OfAModelFile) {
   const TokenizerData plain = read("piece_unigram", {});
   EXPECT_EQ(plain.bos_id, 1);
