@@ -65,7 +65,8 @@ TEST_P(FromJson, IdsAndTextsAreThoseOfTheTokenizersLibrary) {
 
 INSTANTIATE_TEST_SUITE_P(Kinds, FromJson,
                          ::testing::Values("gpt2", "smollm", "llama3", "llama3_merges", "wordpiece", "wordpiece_cased",
-                                           "unigram", "unigram_bytes", "llama2", "space_first", "space_never"),
+                                           "wordpiece_accents", "unigram", "unigram_bytes", "llama2", "space_first",
+                                           "space_never"),
                          [](const auto& info) { return std::string(info.param); });
 
 // T5's own file, with its table of replacements, as transformers reads it.
@@ -200,9 +201,9 @@ TEST_P(AnyKind, IdsOutsideTheVocabularyAndInvalidTextsAreRefused) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Kinds, AnyKind,
-                         ::testing::Values("gpt2", "smollm", "llama3", "wordpiece", "wordpiece_cased", "unigram",
-                                           "unigram_bytes", "llama2", "space_first", "space_never", "piece_bpe",
-                                           "piece_unigram", "piece_plain"),
+                         ::testing::Values("gpt2", "smollm", "llama3", "wordpiece", "wordpiece_cased",
+                                           "wordpiece_accents", "unigram", "unigram_bytes", "llama2", "space_first",
+                                           "space_never", "piece_bpe", "piece_unigram", "piece_plain"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(SpecialTokens, AreNamedAndKnown) {

@@ -218,6 +218,7 @@ golden = {
     "llama3_merges": golden_of(byte_level("llama3_merges", split3, 300, "no", first="<s>")),
     "wordpiece": golden_of(word_piece("wordpiece", 300)),
     "wordpiece_cased": golden_of(word_piece("wordpiece_cased", 250, lowercase=False, strip_accents=False)),
+    "wordpiece_accents": golden_of(word_piece("wordpiece_accents", 250, lowercase=True, strip_accents=False)),
     "unigram": golden_of(unigram("unigram", 300, normalizers.NFKC(), Space(prepend_scheme="always"))),
     "unigram_bytes": golden_of(unigram("unigram_bytes", 150, spaces_once, Space(prepend_scheme="first"), True)),
     "llama2": golden_of(space_bpe("llama2", 450, llama2, None)),
