@@ -36,7 +36,7 @@ class PlainBeams {
   // the best max(2, 1 + ends) * beams are looked at. Those that end, or are as long as may be, are finished if they
   // are among the first `beams`; the best `beams` of the others go on. Over when none can go on, or when `beams` are
   // finished and the best open sum at its present length does not pass the worst of them.
-  std::vector<Text> search(size_t beams) {
+  std::vector<Text> search(size_t beams, size_t looked_at = 0) {
     std::vector<Text> open = {{}}, finished;
     for (int64_t length = 1; length <= max_tokens_ && !open.empty(); ++length) {
       std::vector<Text> all;
@@ -44,7 +44,8 @@ class PlainBeams {
         for (const Text& longer : continuations(beam)) all.push_back(longer);
       }
       std::stable_sort(all.begin(), all.end(), [](const Text& a, const Text& b) { return a.sum > b.sum; });
-      all.resize(std::min(all.size(), std::max<size_t>(2, 1 + ends_.size()) * beams));
+      if (looked_at == 0) looked_at = std::max<size_t>(2, 1 + ends_.size());
+      all.resize(std::min(all.size(), looked_at * beams));
       open.clear();
       for (size_t rank = 0; rank < all.size(); ++rank) {
         const bool over = all[rank].ended || length == max_tokens_;
@@ -131,13 +132,27 @@ GenerateRequest request_of(const Tokens& prompt, const std::set<int32_t>& ends, 
   return request;
 }
 
+template <class Change>
+void change(ModelFiles& files, const std::string& changed, const Change& body) {
+  const auto tensors = std::make_shared<MemoryTensorSource>();
+  for (const std::string& name : files.tensors->names()) {
+    const TensorInfo& info = *files.tensors->find(name);
+    std::vector<float> values = files.tensors->read_checked(name, info.shape);
+    if (name == changed) body(values);
+    tensors->add(name, info.shape, std::move(values));
+  }
+  files.tensors = tensors;
+}
+
 TEST(BeamSearch, FindsWhatANaiveSearchFinds) {
   Random random(9);
   Workspace workspace(1);
   int64_t ended = 0, by_length = 0, short_search = 0;
-  for (uint64_t trial = 0; trial < 120; ++trial) {
-    const int64_t vocab = 5 + random.below(30);
-    const auto model = testing::load_tiny_model({.vocab_size = vocab,
+  for (uint64_t trial = 0; trial < 300; ++trial) {
+    // Where most tokens are ends, enough continuations are to be looked at that some go on.
+    const bool mostly_ends = trial % 3 == 0;
+    const int64_t vocab = mostly_ends ? 6 + random.below(8) : 5 + random.below(30);
+    ModelFiles files = testing::make_tiny_model({.vocab_size = vocab,
                                                  .hidden_size = 16,
                                                  .intermediate_size = 24,
                                                  .layers = 1,
@@ -145,9 +160,17 @@ TEST(BeamSearch, FindsWhatANaiveSearchFinds) {
                                                  .tied = trial % 2 == 0,
                                                  .seed = trial,
                                                  .attention = {trial % 3 ? "softmax" : "gated_delta"}});
+    // All tokens nearly as likely: later beams matter, too.
+    if (trial % 2 == 1) {
+      change(files, "lm_head.weight", [](std::vector<float>& values) {
+        for (float& value : values) value *= 0.03f;
+      });
+    }
+    const auto model = load_model(files, {.weights = WeightType::kF32});
     const Tokens prompt = testing::random_tokens(1 + random.below(4), vocab, trial);
     std::set<int32_t> ends;
-    for (int64_t i = random.below(5); i > 0; --i) ends.insert(static_cast<int32_t>(random.below(vocab)));
+    for (int64_t i = mostly_ends ? 2 * vocab : random.below(5); i > 0; --i)
+      ends.insert(static_cast<int32_t>(random.below(vocab)));
     const int64_t max_tokens = 1 + random.below(9), beams = 1 + random.below(6);
     constexpr double kPenalties[] = {1.0, 0.0, 2.0, -1.0, 0.3};
     const double penalty = kPenalties[trial % 5];
@@ -179,6 +202,39 @@ TEST(BeamSearch, FindsWhatANaiveSearchFinds) {
   EXPECT_GT(short_search, 10);
 }
 
+// Where most tokens are ends, more than twice as many continuations as beams are looked at: those that go on matter
+// where longer texts are better.
+TEST(BeamSearch, LooksAtEnoughThatSomeGoOn) {
+  Random random(12);
+  Workspace workspace(1);
+  int matters = 0;
+  for (uint64_t trial = 0; trial < 150; ++trial) {
+    const int64_t vocab = 10 + random.below(5), beams = 3 + random.below(3);
+    ModelFiles files = testing::make_tiny_model({.vocab_size = vocab,
+                                                 .hidden_size = 16,
+                                                 .intermediate_size = 24,
+                                                 .layers = 1,
+                                                 .head_dim = 8,
+                                                 .tied = false,
+                                                 .seed = trial});
+    change(files, "lm_head.weight", [](std::vector<float>& values) {
+      for (float& value : values) value *= 0.03f;
+    });
+    const auto model = load_model(files, {.weights = WeightType::kF32});
+    std::set<int32_t> ends;
+    while (static_cast<int64_t>(ends.size()) < vocab - 3) ends.insert(static_cast<int32_t>(random.below(vocab)));
+    PlainBeams plain(*model, {1}, ends, 3, 4.0);
+    const std::vector<Text> texts = plain.search(static_cast<size_t>(beams));
+    expect_beams(beam_search(*model, request_of({1}, ends, 3), {.beams = beams, .length_penalty = 4.0}, workspace),
+                 texts);
+    if (HasFatalFailure()) FAIL() << "trial " << trial;
+    const std::vector<Text> fewer = plain.search(static_cast<size_t>(beams), 2);
+    matters += !std::equal(texts.begin(), texts.end(), fewer.begin(), fewer.end(),
+                           [](const Text& a, const Text& b) { return a.tokens == b.tokens; });
+  }
+  EXPECT_GT(matters, 2);
+}
+
 TEST(BeamSearch, WithBeamsForAllTextsFindsAllTextsInTheOrderOfTheirScores) {
   Workspace workspace(1);
   for (const double penalty : {0.0, 1.0, 2.0, -0.5}) {
@@ -198,21 +254,15 @@ TEST(BeamSearch, WithBeamsForAllTextsFindsAllTextsInTheOrderOfTheirScores) {
 TEST(BeamSearch, TiesGoToTheLowerIdAndTheBetterBeam) {
   Workspace workspace(1);
   for (uint64_t seed = 0; seed < 12; ++seed) {
-    const int64_t vocab = 8, width = 16;
+    constexpr int64_t vocab = 8, width = 16;
     ModelFiles files = testing::make_tiny_model(
         {.vocab_size = vocab, .hidden_size = width, .intermediate_size = 24, .layers = 1, .head_dim = 8, .seed = seed});
-    const auto tensors = std::make_shared<MemoryTensorSource>();
-    for (const std::string& name : files.tensors->names()) {
-      const TensorInfo& info = *files.tensors->find(name);
-      std::vector<float> values = files.tensors->read_checked(name, info.shape);
-      if (name == "model.embed_tokens.weight") {  // 2, 3 and 5 are one token, 1 and 7 another
-        for (const auto& [from, to] : {std::pair{2, 3}, {2, 5}, {1, 7}}) {
-          std::copy_n(values.begin() + from * width, width, values.begin() + to * width);
-        }
-      }
-      tensors->add(name, info.shape, std::move(values));
-    }
-    files.tensors = tensors;
+    change(files, "model.embed_tokens.weight",
+           [](std::vector<float>& values) {  // 2, 3 and 5 are one token, 1 and 7 another
+             for (const auto& [from, to] : {std::pair{2, 3}, {2, 5}, {1, 7}}) {
+               std::copy_n(values.begin() + from * width, width, values.begin() + to * width);
+             }
+           });
     const auto model = load_model(files, {.weights = WeightType::kF32});
     for (const int64_t beams : {1, 2, 3, 5}) {
       const std::set<int32_t> ends = seed % 2 ? std::set<int32_t>{3} : std::set<int32_t>{0};
