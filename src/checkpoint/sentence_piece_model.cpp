@@ -170,7 +170,9 @@ TokenizerData read_sentence_piece_model(const std::filesystem::path& path) {
   // letters.
   data.spaces.only_words = only_words && prefix && !data.normalizer.charsmap.empty();
   data.spaces.trimmed = only_words && !data.spaces.only_words;
-  data.spaces.split = algorithm == 1;
+  // Words of a unigram are cut one by one, which is the same unless a piece reaches over a space.
+  const auto reaches_over = [](const std::string& piece) { return piece.find("\xE2\x96\x81", 1) != std::string::npos; };
+  data.spaces.split = algorithm == 1 && std::none_of(data.pieces.begin(), data.pieces.end(), reaches_over);
   data.spaces.prepend = !prefix                  ? SpaceData::Prepend::kNever
                         : data.spaces.only_words ? SpaceData::Prepend::kAlways
                                                  : SpaceData::Prepend::kEvenSpaces;

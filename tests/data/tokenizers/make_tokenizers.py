@@ -231,6 +231,9 @@ models_of_pieces = {
         "piece_bpe", "bpe", 400, byte_fallback=True, normalization_rule_name="identity", remove_extra_whitespaces=False,
         character_coverage=0.99)),
     "piece_unigram": golden_of_pieces(piece_model("piece_unigram", "unigram", 200, normalization_rule_name="identity")),
+    "piece_phrases": golden_of_pieces(piece_model(
+        "piece_phrases", "unigram", 250, normalization_rule_name="identity", split_by_whitespace=False,
+        allow_whitespace_only_pieces=True, remove_extra_whitespaces=False)),
     "piece_plain": golden_of_pieces(piece_model(
         "piece_plain", "bpe", 200, normalization_rule_name="identity", add_dummy_prefix=False)),
 }  # fmt: skip
