@@ -5,45 +5,20 @@
 // Exits 1 when the instruction sets of this machine differ among themselves.
 #include <algorithm>
 #include <cstdio>
+#include <iterator>
 #include <set>
 #include <span>
+#include <vector>
 
 #include "core/hash.h"
 #include "examples/my_attention.h"
+#include "support/attentions.h"
 #include "support/tiny_model.h"
 #include "support/trees.h"
 
 namespace {
 
 using namespace espalier;
-
-constexpr const char* kAttentions[] = {
-    "softmax",
-    "flash_local(group=12,local=terraced)",
-    "flash_global(group=8)",
-    "conv(taps=5)",
-    "augmented(group=8,taps=4)",
-    "window(group=8,sinks=3)",
-    "lolcats(group=8,sinks=2,taps=3)",
-    "my_attention",
-    "flash(group=8)",
-    "linear",
-    "relu",
-    "angular",
-    "cosformer(length=4096)",
-    "performer(features=24)",
-    "performer(features=12,form=hyperbolic)",
-    "rfa(features=12)",
-    "hedgehog",
-    "transnormer(group=8)",
-    "retention",
-    "gla",
-    "gated_delta(conv=4)",
-    "yoso(group=8,bits=3,hashes=4)",
-    "linformer(group=8,rank=3)",
-    "hybrid(group=8,sinks=2)",
-    "gau(group=8,taps=3)",
-};
 
 std::string hash_of(const testing::TinyModel& shape, WeightType weights, Isa isa) {
   const auto model = testing::load_tiny_model(shape, weights, &kernels_for(isa));
@@ -82,7 +57,9 @@ int print_all() {
     std::printf("\n");
     different += hashes.size() > 1;
   };
-  for (const char* attention : kAttentions) {
+  std::vector<const char*> attentions(std::begin(testing::kTinyAttentions), std::end(testing::kTinyAttentions));
+  attentions.push_back("my_attention");
+  for (const char* attention : attentions) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {
       print({.attention = {attention}, .more_mechanisms = {my_attention()}}, weights);
     }

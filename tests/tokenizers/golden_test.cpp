@@ -101,7 +101,8 @@ TEST_P(FromModelFile, IdsAndTextsAreThoseOfSentencePiece) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Kinds, FromModelFile, ::testing::Values("piece_bpe", "piece_unigram", "piece_phrases", "piece_plain"),
+INSTANTIATE_TEST_SUITE_P(Kinds, FromModelFile,
+                         ::testing::Values("piece_bpe", "piece_unigram", "piece_phrases", "piece_plain"),
                          [](const auto& info) { return std::string(info.param); });
 
 // Pieces of words, white space, marks, emoji and added tokens in any order; valid UTF-8.
