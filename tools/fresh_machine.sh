@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # What a newcomer's machine does with this tree. See --help.
 set -euo pipefail
+here=$PWD
 cd "$(dirname "$0")/.."
 
 usage() {
@@ -49,8 +50,12 @@ while [ $# -gt 0 ]; do
     --shell) shell=yes ;;
     --folder | --mirror | --ccache | --pip-cache | --pip-args | --wheels | --libtorch)
       [ $# -gt 1 ] || die "expected a value after $1, got none"
-      name=${1#--}
-      printf -v "${name//-/_}" %s "$2"
+      name=${1#--} value=$2
+      case $name:$value in
+        mirror:* | pip-args:* | *:/* | *:) ;;
+        *) value=$(realpath -m "$here/$value") ;;
+      esac
+      printf -v "${name//-/_}" %s "$value"
       shift
       ;;
     bookworm | trixie) release=$1 ;;
@@ -67,7 +72,7 @@ if [ "${FRESH_INSIDE:-}" != "$PPID" ]; then
   options=("--folder" "$folder" "--mirror" "$mirror" "--ccache" "$ccache" "--pip-cache" "$pip_cache"
     "--pip-args" "$pip_args" "--wheels" "$wheels" "--libtorch" "$libtorch")
   for flag in again shell; do [ -z "${!flag}" ] || options+=("--$flag"); done
-  unshare --mount --pid --fork --kill-child bash -c 'FRESH_INSIDE=$$ "$@"; exit $?' - "$0" "${options[@]}" \
+  unshare --mount --pid --fork --kill-child bash -c 'FRESH_INSIDE=$$ "$@"; exit $?' - "tools/${0##*/}" "${options[@]}" \
     "$release" "$@" <&0 &
   run=$!
   trap 'kill -KILL "$run"; wait "$run" || true' INT TERM HUP # and all that it started ends with it
@@ -169,7 +174,8 @@ else
   echo "fresh_machine: $release $(git -C "$tree" log -1 --format=%h), make $*"
   in_root make "$@" || code=$?
 fi
-megabytes() { du -sxm "$@" 2>/dev/null | awk '{sum += $1} END {print sum + 0}'; }
+shared=(--exclude="$root"/{ccache,pip-cache,wheels,libtorch})
+megabytes() { du -sxm "${shared[@]}" "$@" 2>/dev/null | awk '{sum += $1} END {print sum + 0}'; }
 echo "fresh_machine: $release, make $*: code $code, $((SECONDS - start)) s," \
   "$(megabytes "$root") MB on the disk: $(megabytes "$base") of the bare system," \
   "$(megabytes "$tree/.venv") in .venv, $(megabytes "$tree/build") in build"
