@@ -80,10 +80,10 @@ GgufTestFile base_file() {
   return file;
 }
 
-class Gguf : public ::testing::Test {
+class GgufModel : public ::testing::Test {
  protected:
-  Gguf() : path_(fs::path(::testing::TempDir()) / ("gguf_model_test_" + std::to_string(::getpid()) + ".gguf")) {}
-  ~Gguf() override { fs::remove(path_); }
+  GgufModel() : path_(fs::path(::testing::TempDir()) / ("gguf_model_test_" + std::to_string(::getpid()) + ".gguf")) {}
+  ~GgufModel() override { fs::remove(path_); }
 
   ModelFiles open(const GgufTestFile& file) const {
     file.write(path_);
@@ -99,7 +99,7 @@ Description description(const ModelFiles& files) {
   return all;
 }
 
-TEST_F(Gguf, TheBaseSaysWhatItHolds) {
+TEST_F(GgufModel, TheBaseSaysWhatItHolds) {
   // The rest is as it is without a file.
   Description expected = description(ModelFiles{});
   const Description held = {{"family", "llama"},
@@ -161,7 +161,7 @@ std::function<void(GgufTestFile&)> with_rows(const std::string& part, int64_t ro
   };
 }
 
-TEST_F(Gguf, EachKeyChangesWhatItNamesAndNothingElse) {
+TEST_F(GgufModel, EachKeyChangesWhatItNamesAndNothingElse) {
   const std::string none = text_of(Numbers{});
   const Texts pieces = {"a", "b", "c", "ab", "abc", "<s>", "</s>", "<unk>", "<pad>", "<eot>", "<|eot_id|>", "<user>"};
   const std::vector<Variant> variants = {
@@ -301,7 +301,7 @@ TEST_F(Gguf, EachKeyChangesWhatItNamesAndNothingElse) {
   }
 }
 
-TEST_F(Gguf, KnownEndsEndWhereTheyAreControlTokens) {
+TEST_F(GgufModel, KnownEndsEndWhereTheyAreControlTokens) {
   for (const char* known : {"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "</s>"}) {
     GgufTestFile file = base_file();
     std::get<Texts>(file.values["tokenizer.ggml.tokens"])[10] = known;
@@ -311,7 +311,7 @@ TEST_F(Gguf, KnownEndsEndWhereTheyAreControlTokens) {
   }
 }
 
-TEST_F(Gguf, ValuesAreReadOfEveryKind) {
+TEST_F(GgufModel, ValuesAreReadOfEveryKind) {
   GgufTestFile file;
   file.values = {{"u8", uint8_t{200}},
                  {"i8", int8_t{-5}},
@@ -379,7 +379,7 @@ TEST_F(Gguf, ValuesAreReadOfEveryKind) {
   EXPECT_THROW(GgufFile{path_}, CorruptFile);
 }
 
-TEST_F(Gguf, IntegersAreReadOfEveryWidth) {
+TEST_F(GgufModel, IntegersAreReadOfEveryWidth) {
   for (const GgufTestFile::Value& value :
        {GgufTestFile::Value(uint32_t{7}), GgufTestFile::Value(int32_t{7}), GgufTestFile::Value(uint64_t{7})}) {
     GgufTestFile file = base_file();
@@ -388,7 +388,7 @@ TEST_F(Gguf, IntegersAreReadOfEveryWidth) {
   }
 }
 
-TEST_F(Gguf, RefusesByName) {
+TEST_F(GgufModel, RefusesByName) {
   struct Refusal {
     std::string named;  // in the message
     std::function<void(GgufTestFile&)> change;
@@ -464,7 +464,7 @@ TEST_F(Gguf, RefusesByName) {
   }
 }
 
-TEST_F(Gguf, TensorsAreThoseOfTheFileUnderTheirNewNames) {
+TEST_F(GgufModel, TensorsAreThoseOfTheFileUnderTheirNewNames) {
   const std::map<std::string, std::string> names = {
       {"attn_norm", "input_layernorm"}, {"ffn_norm", "post_attention_layernorm"},
       {"attn_v", "self_attn.v_proj"},   {"attn_output", "self_attn.o_proj"},
@@ -519,7 +519,7 @@ TEST_F(Gguf, TensorsAreThoseOfTheFileUnderTheirNewNames) {
 }
 
 // What a directory written from a GGUF file says is what the file said.
-TEST_F(Gguf, ADirectoryWrittenFromItSaysTheSame) {
+TEST_F(GgufModel, ADirectoryWrittenFromItSaysTheSame) {
   for (const auto& change :
        {with("general.name", Text("as it is")), with("llama.rope.scaling.factor", 4.0f),
         with("tokenizer.ggml.add_eos_token", true), with("tokenizer.ggml.add_bos_token", false),
