@@ -351,6 +351,12 @@ TEST(BestTreeSize, HasTheGreatestExpectedRate) {
     sizes.insert(expected);
   }
   EXPECT_GT(sizes.size(), 15u);
+  for (const auto& [reach, expected] : {std::pair{0.02, 1}, {0.0299, 1}, {0.0301, 2}, {0.04, 2}}) {
+    DraftTree tree;
+    tree.reset(0);
+    tree.add(1, 0, reach, -1);
+    EXPECT_EQ(best_tree_size(tree, cost_of({10, 10, 10, 10, 10, 10, 10}), 1), expected) << reach;
+  }
 }
 
 struct Planner {
@@ -477,6 +483,14 @@ TEST(Planning, TakesTheSizesThatAreToBeMeasured) {
     EXPECT_EQ(filled.parents[static_cast<size_t>(n)], 0);
     EXPECT_EQ(filled.evidence[static_cast<size_t>(n)], -1);  // nothing to learn from
   }
+  // What is proposed already does not come twice.
+  Planner few(
+      [](const Tokens& path) {
+        return std::vector<DraftChild>(path.size() == 1, {3, 0.5f});
+      },
+      {.mode = SpeculationMode::kAuto}, {});
+  few.cost.observe(1, 10.0);
+  EXPECT_EQ(few.plan().tokens, (Tokens{0, 3, 0, 1, 2, 4, 5, 6}));
 }
 
 // Trees pay: the best size, but every 32nd step alone. They do not: alone, but every 32nd with four nodes.

@@ -169,7 +169,7 @@ class PlainHeadTraining {
   }
 
   struct Step {
-    double loss, rate;
+    double loss, rate, length;
   };
   std::vector<Step> train() {
     PlainOptimizer optimizer({}, parameters);
@@ -187,8 +187,8 @@ class PlainHeadTraining {
       loss.backward();
       const double cosine = 0.02 + 0.98 * (1 + std::cos(M_PI * double(step) / double(steps))) / 2;
       const double rate = options_.rate * std::min(1.0, double(step + 1) / 50) * cosine;
-      optimizer.step(0, rate, 1.0);
-      result.push_back({loss.item<double>(), rate});
+      const double length = optimizer.step(0, rate, 1.0);
+      result.push_back({loss.item<double>(), rate, length});
     }
     return result;
   }
@@ -323,7 +323,6 @@ TEST(DraftHeadSteps, AreThoseOfAPlainLoop) {
   for (uint64_t i = 0; i < 40; ++i) options.prompts.push_back(testing::random_tokens(3, 97, i));
   options.texts = {.tokens = 240, .tokens_per_prompt = 6, .batch = 10, .seed = 5};
   options.vocabulary = 20;
-  options.width = 24;
   options.depth = 3;
   options.epochs = 3.2;
   options.batch = 32;
@@ -340,6 +339,9 @@ TEST(DraftHeadSteps, AreThoseOfAPlainLoop) {
     EXPECT_NEAR(got[i]["loss"].get<double>(), expected[i].loss, 2e-4 * expected[i].loss) << i;
   }
   EXPECT_LT(expected.back().loss, 0.9 * expected.front().loss);
+  const auto limited =
+      std::count_if(expected.begin(), expected.end(), [](const auto& step) { return step.length > 1.1; });
+  EXPECT_GE(limited, 3);
   EXPECT_NEAR(result.coverage, plain.coverage, 1e-12);
   const std::vector<double> agreement = plain.agreement();
   ASSERT_EQ(result.agreement.size(), agreement.size());
