@@ -50,8 +50,9 @@ mechanisms: build-tests ## docs/mechanisms.md: what each attention remembers and
 lint: $(PYTHON) ## Include arrows, formatting, text rules
 	@scripts/lint.sh
 
-lossless: build-tests models ## Speculation = plain decoding: 10,000 seeded cases on small models, 300 on SmolLM2
+lossless: build-tests models ## Speculation = plain decoding: 12,000 seeded cases on small models, 300 on SmolLM2
 	@build/release/tests/espalier_lossless_sample --tiny 10000
+	@build/release/tests/espalier_lossless_sample --deep 2000
 	@build/release/tests/espalier_lossless_sample $(MODEL) adapters/smollm2-135m-lolcats adapters/smollm2-135m-augmented
 
 fuzz: $(PYTHON_TEST) $(SYSTEM_FUZZ) ## A minute of every fuzz target, under sanitizers
