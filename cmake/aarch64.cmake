@@ -1,5 +1,5 @@
 # Cross build for 64-bit ARM on Debian: crossbuild-essential-arm64, the :arm64 packages of scripts/setup_system.sh, and
-# qemu-user-static, which runs what is built.
+# qemu-user-static, which runs what is built (without -L: the cross compiler's C library is not that of the packages).
 set(CMAKE_SYSTEM_NAME Linux)
 set(CMAKE_SYSTEM_PROCESSOR aarch64)
 set(CMAKE_C_COMPILER aarch64-linux-gnu-gcc)

@@ -1,7 +1,6 @@
 // fingerprint: a line of hash per small random model, over the logits of a seeded text cut into prefill, tree and
 // chain. Two machines, compilers or versions of a library give the same bits where their lines are equal:
-//   diff <(build/release/tests/espalier_fingerprint) <(qemu-aarch64-static -L /usr/aarch64-linux-gnu
-//     build/aarch64/tests/espalier_fingerprint)
+//   diff <(build/release/tests/espalier_fingerprint) <(qemu-aarch64-static build/aarch64/tests/espalier_fingerprint)
 // Exits 1 when the instruction sets of this machine differ among themselves.
 #include <algorithm>
 #include <cstdio>
