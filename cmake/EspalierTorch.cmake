@@ -3,6 +3,10 @@
 
 if(NOT Torch_DIR)
   file(GLOB Torch_DIR "${PROJECT_SOURCE_DIR}/.venv/lib/python3*/site-packages/torch/share/cmake/Torch")
+  list(LENGTH Torch_DIR found)
+  if(found GREATER 1)
+    message(FATAL_ERROR "error: [Torch_DIR] expected one Python in .venv, got '${Torch_DIR}'; try make again without .venv")
+  endif()
 endif()
 cmake_path(ABSOLUTE_PATH Torch_DIR BASE_DIRECTORY "${CMAKE_SOURCE_DIR}" NORMALIZE OUTPUT_VARIABLE torch_package)
 cmake_path(SET torch_root NORMALIZE "${torch_package}/../../..")
@@ -26,5 +30,5 @@ target_include_directories(espalier_torch SYSTEM INTERFACE
   "${torch_root}/include" "${torch_root}/include/torch/csrc/api/include")
 # libtorch.so itself is empty but needs what its build has, CUDA's part among it, which registers as it is loaded: linked
 # even where nothing names a symbol of it.
-target_link_libraries(espalier_torch INTERFACE "-Wl,--push-state,--no-as-needed,${libtorch},--pop-state"
+target_link_libraries(espalier_torch INTERFACE "-Wl,--push-state,--no-as-needed" "${libtorch}" "-Wl,--pop-state"
   "${libtorch_cpu}" "${libc10}")

@@ -13,15 +13,16 @@ args=(--quiet --disable-pip-version-check)
 args+=(${PIP_ARGS:-})
 if .venv/bin/python scripts/torch_wheel.py wanted "$wanted"; then
   echo "looking which torch there is"
-  # A dry run of one before 24.1 downloads everything.
-  $pip install --quiet --disable-pip-version-check 'pip>=24.1'
   if [ -z "${PIP_ARGS:-}" ]; then
-    index=$(.venv/bin/python scripts/torch_wheel.py index "$wanted")
+    index=$(.venv/bin/python scripts/torch_wheel.py index "$wanted") || index=''
     [ -z "$index" ] || args+=(--extra-index-url "$index")
   fi
-  # Lazily, or it downloads the wheels of an index that does not tell what they need.
-  $pip install "${args[@]}" --dry-run --use-feature=fast-deps --report - -r "$wanted" 2>/dev/null |
-    .venv/bin/python scripts/torch_wheel.py say || true
+  # A dry run of pip before 24.1 downloads everything; so does one that is not lazy where an index does not tell what
+  # its wheels need.
+  if $pip install "${args[@]}" 'pip>=24.1' 2>/dev/null; then
+    $pip install "${args[@]}" --dry-run --use-feature=fast-deps --report - -r "$wanted" 2>/dev/null |
+      .venv/bin/python scripts/torch_wheel.py say || true
+  fi
 fi
 echo "installing $1 into .venv"
 $pip install "${args[@]}" -r "$wanted"

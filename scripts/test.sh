@@ -3,6 +3,7 @@
 # failed. Quick: samples of the long suites, the command line's quick tests, no fuzzing.
 set -uo pipefail
 cd "$(dirname "$0")/.."
+export PATH="$PWD/.venv/bin:$PATH" # ctest comes with the wheel of CMake
 failed=()
 report=()
 step() {

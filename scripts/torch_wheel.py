@@ -6,6 +6,7 @@
 """
 
 import concurrent.futures
+import http.client
 import importlib.metadata
 import json
 import os
@@ -78,5 +79,5 @@ if __name__ == "__main__":
             say(sys.stdin.read())
         else:
             {"wanted": wanted, "index": index}[sys.argv[1]](sys.argv[2])
-    except (OSError, ValueError, TypeError, KeyError):  # no answer, or one that is not understood: pip asks by itself
+    except (OSError, http.client.HTTPException, ValueError, TypeError, LookupError):  # no answer, or one that is not understood: pip asks by itself
         pass

@@ -136,8 +136,11 @@ void read_rope(const GgufFile& file, const std::string& family, ModelConfig& con
   const auto key = [&](const char* name) { return family + ".rope." + name; };
   config.rope_theta = file.number(key("freq_base"), 10000.0);
   const std::string type = file.text(key("scaling.type"), "linear");
-  if ((type != "none" && type != "linear") || file.tensors().contains("rope_freqs.weight")) {
-    throw NotSupported(error_text(file.name() + ": rope.scaling.type", "none or linear", "'" + type + "'"));
+  if (type != "none" && type != "linear") {
+    throw NotSupported(error_text(file.name() + ": " + key("scaling.type"), "none or linear", "'" + type + "'"));
+  }
+  if (file.tensors().contains("rope_freqs.weight")) {
+    throw NotSupported(error_text(file.name() + ": rope_freqs.weight", "no factors of frequencies", "such a tensor"));
   }
   const double factor = file.number(key("scaling.factor"), file.number(key("scale_linear"), 0.0));
   if (!(config.rope_theta > 0.0) || !(factor == 0.0 || factor >= 1.0)) {
@@ -236,7 +239,7 @@ TokenizerData read_tokenizer(const GgufFile& file) {
   if (file.flag("tokenizer.ggml.add_eos_token", false) && data.eos_id >= 0) data.suffix_ids = {data.eos_id};
   data.chat_template = file.text("tokenizer.chat_template", "");
   // What the file names as an end, whatever kind of token it is, and control tokens that are known as ends.
-  std::set<int32_t> ends = {data.eos_id, id_of("tokenizer.ggml.eot_token_id")};
+  std::set<int32_t> ends = {data.eos_id, id_of("tokenizer.ggml.eot_token_id"), id_of("tokenizer.ggml.eom_token_id")};
   for (const int32_t id : data.control_ids) {
     const std::string& piece = data.pieces[static_cast<size_t>(id)];
     if (piece == "<|im_end|>" || piece == "<|endoftext|>" || piece == "<|eot_id|>" || piece == "</s>") ends.insert(id);

@@ -77,12 +77,15 @@ void check_binding(const nlohmann::json& header, const StateBinding& binding, co
   const nlohmann::json expected = binding_json(binding);
   for (const auto& [key, value] : expected.items()) {
     if (header.contains(key) && header[key] == value) continue;
+    if (!header.contains(key)) {
+      throw InvalidArgument(
+          error_text(where + ": " + key, "a state that names it", "one of an older program", "to make the state anew"));
+    }
     const auto shown = [](const nlohmann::json& json) {
       return json.is_array() && !json.empty() ? json[0].dump() + " …" : json.dump();
     };
-    throw InvalidArgument(error_text(where + ": " + key, shown(value),
-                                     header.contains(key) ? shown(header[key]) : "none",
-                                     "the model and options that made the state"));
+    throw InvalidArgument(
+        error_text(where + ": " + key, shown(value), shown(header[key]), "the model and options that made the state"));
   }
 }
 

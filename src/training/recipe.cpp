@@ -128,15 +128,16 @@ void check_recipe(const Recipe& recipe, const ModelConfig& config) {
   }
 }
 
+std::string digits(double value) {
+  std::ostringstream six;
+  six << value;
+  if (std::strtod(six.str().c_str(), nullptr) == value) return six.str();
+  char buffer[32];
+  return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
+}
+
 std::string recipe_text(const Recipe& recipe) {
   std::ostringstream text;
-  const auto digits = [](double value) {  // six, or as many as tell it from all others
-    std::ostringstream six;
-    six << value;
-    if (std::strtod(six.str().c_str(), nullptr) == value) return six.str();
-    char buffer[32];
-    return std::string(buffer, std::to_chars(buffer, buffer + sizeof(buffer), value).ptr);
-  };
   const auto add_stage = [&](const char* name, const Stage& stage) {
     text << ' ' << name << '=' << stage.tokens << ',' << digits(stage.rates.feature) << ','
          << digits(stage.rates.weight) << ',' << stage.warmup_steps << ',' << stage.cosine << ',' << digits(stage.clip);

@@ -38,6 +38,9 @@ struct Recipe {
   uint64_t seed = 1;
 };
 
+// A number as text: six digits, or as many as tell it from all others.
+std::string digits(double value);
+
 // Lays the keys of the file over `recipe`. Throws InvalidArgument naming an unknown key or a wrong kind.
 void read_recipe(const std::filesystem::path& path, Recipe& recipe);
 // The loss that the word names: kl, ce, hidden. Throws InvalidArgument for another.

@@ -143,11 +143,13 @@ TEST_F(Gguf, EveryKindOfValueIsRead) {
                   value_of("f32", 6, raw(1.5f)),
                   value_of("yes", 7, raw<uint8_t>(1)),
                   value_of("no", 7, raw<uint8_t>(0)),
-                  value_of("text", 8, text("")),
+                  value_of("text", 8, text(std::string("a\0b", 3))),
                   value_of("u64", 10, raw<uint64_t>(1) + ""),
                   value_of("i64", 11, raw<int64_t>(-5)),
                   value_of("f64", 12, raw(-2.25)),
                   value_of("u8s", 9, list(0, 2, raw<uint8_t>(200) + raw<uint8_t>(1))),
+                  value_of("i8s", 9, list(1, 2, raw<int8_t>(-1) + raw<int8_t>(127))),
+                  value_of("u64s", 9, list(10, 1, raw(uint64_t{1} << 40))),
                   value_of("i32s", 9, list(5, 2, raw<int32_t>(-1) + raw<int32_t>(2))),
                   value_of("f32s", 9, list(6, 1, raw(0.5f))),
                   value_of("f64s", 9, list(12, 1, raw(0.25))),
@@ -163,11 +165,13 @@ TEST_F(Gguf, EveryKindOfValueIsRead) {
   EXPECT_EQ(file.number("f32", 0), 1.5);
   EXPECT_TRUE(file.flag("yes", false));
   EXPECT_FALSE(file.flag("no", true));
-  EXPECT_EQ(file.text("text", "other"), "");
+  EXPECT_EQ(file.text("text", ""), std::string("a\0b", 3));
   EXPECT_EQ(file.integer("u64", 0), 1);
   EXPECT_EQ(file.integer("i64", 0), -5);
   EXPECT_EQ(file.number("f64", 0), -2.25);
   EXPECT_EQ(file.list<int64_t>("u8s"), (std::vector<int64_t>{200, 1}));
+  EXPECT_EQ(file.list<int64_t>("i8s"), (std::vector<int64_t>{-1, 127}));
+  EXPECT_EQ(file.list<int64_t>("u64s"), (std::vector<int64_t>{int64_t{1} << 40}));
   EXPECT_EQ(file.list<int64_t>("i32s"), (std::vector<int64_t>{-1, 2}));
   EXPECT_EQ(file.list<double>("f32s"), (std::vector<double>{0.5}));
   EXPECT_EQ(file.list<double>("f64s"), (std::vector<double>{0.25}));

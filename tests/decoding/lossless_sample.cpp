@@ -46,6 +46,9 @@ std::string bytes(const SequenceState& state) {
 
 struct Tally {
   int64_t cases = 0, different = 0, steps = 0, steps_with_tree = 0, output = 0;
+
+  // Trees were drafted and taken: a speculation that is switched off proves nothing.
+  bool speculated(bool deep) const { return 2 * steps_with_tree > steps && output > (deep ? 4 : 1) * steps; }
 };
 
 void try_case(const Model& model, int64_t number, const Manner& manner, Workspace& workspace, Tally& tally) {
@@ -139,6 +142,9 @@ int64_t try_tiny(int64_t cases, const Manner& manner) {
     all.steps_with_tree += tally.steps_with_tree, all.output += tally.output;
   }
   print("all", all);
+  if (all.cases != cases || !all.speculated(manner.deep)) {
+    throw Internal(error_text("sample", std::to_string(cases) + " cases with trees", std::to_string(all.cases)));
+  }
   return different;
 }
 

@@ -1,6 +1,7 @@
 // Every kind of tokenizer against the libraries that define them (tests/data/tokenizers/make_tokenizers.py), and laws
 // that hold for all of them.
 #include <gtest/gtest.h>
+#include <unistd.h>
 
 #include <filesystem>
 #include <fstream>
@@ -78,6 +79,7 @@ TEST(T5, IdsAndTextsAreThoseOfTheTokenizersLibrary) {
   fs::remove_all(folder);
   EXPECT_EQ(tokenizer->vocab_size(), 32128);
   const Json &texts = golden()["texts"], &rows = golden()["t5"];
+  ASSERT_EQ(texts.size(), rows.size());
   for (size_t i = 0; i < texts.size(); ++i) {
     const std::string text = texts[i];
     const Ids plain = rows[i][0], special = rows[i][1];
@@ -160,7 +162,7 @@ TEST_P(AnyKind, PartsAreOneTextAndSpecialTokensAreParsedWhereAskedForAlone) {
     }
     const Ids ids = tokenizer->encode(parts, false), around = tokenizer->encode(parts, true);
     ASSERT_GE(around.size(), ids.size());
-    ASSERT_NE(std::search(around.begin(), around.end(), ids.begin(), ids.end()), around.end() + (ids.empty() ? 1 : 0));
+    ASSERT_TRUE(ids.empty() || std::search(around.begin(), around.end(), ids.begin(), ids.end()) != around.end());
   }
 }
 
@@ -204,7 +206,8 @@ TEST_P(AnyKind, IdsOutsideTheVocabularyAndInvalidTextsAreRefused) {
 INSTANTIATE_TEST_SUITE_P(Kinds, AnyKind,
                          ::testing::Values("gpt2", "smollm", "llama3", "wordpiece", "wordpiece_cased",
                                            "wordpiece_accents", "unigram", "unigram_bytes", "llama2", "space_first",
-                                           "space_never", "piece_bpe", "piece_unigram", "piece_plain"),
+                                           "space_never", "llama3_merges", "piece_bpe", "piece_unigram",
+                                           "piece_phrases", "piece_plain"),
                          [](const auto& info) { return std::string(info.param); });
 
 TEST(SpecialTokens, AreNamedAndKnown) {

@@ -8,6 +8,7 @@
 #include "core/file.h"
 #include "core/hash.h"
 #include "training/draft_head_train.h"
+#include "training/recipe.h"
 #include "training/verbs/verb.h"
 
 namespace espalier {
@@ -57,7 +58,7 @@ int run(Arguments& a) {
   a.options.made_with = a.weights;
   if (!a.adapter.empty()) {
     a.options.made_with += " " + sha256(MappedFile(std::filesystem::path(a.adapter) / "adapter.safetensors").bytes());
-    a.options.made_with += " " + std::to_string(read_adapter_info(a.adapter).lora_scale);
+    a.options.made_with += " " + digits(read_adapter_info(a.adapter).lora_scale);
   }
   const auto model = load_model(files, {.weights = weight_type_by_name(a.weights)});
   Workspace workspace(training_threads(a.threads));
