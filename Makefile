@@ -6,15 +6,17 @@ ENCODER := models/all-minilm-l6-v2
 # What has been set up: Debian packages, .venv for the build, .venv for the tests.
 SYSTEM := build/.system
 SYSTEM_FUZZ := build/.system-fuzz
-PYTHON := .venv/.espalier-build
+PYTHON := .venv/.espalier-build$(if $(filter OFF,$(TRAIN)),-step)
 PYTHON_TEST := .venv/.espalier-test
 JOBS ?= $(shell nproc)
+# OFF: the step half alone, without torch (make build).
+TRAIN ?= ON
 # Extra arguments for pip. Without any, torch is PyTorch's build for CPUs where its index answers; PIP_ARGS="--index-url
 # https://pypi.org/simple" takes PyPI's, for GPUs.
 PIP_ARGS ?=
 # An installed libtorch is taken instead of the wheel: make build Torch_DIR=/opt/libtorch/share/cmake/Torch
 Torch_DIR ?=
-export PIP_ARGS Torch_DIR
+export PIP_ARGS Torch_DIR TRAIN
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
 .PHONY: help demo test check build build-tests models encoder bench mechanisms lint lossless fuzz configure clean
@@ -30,8 +32,8 @@ test: build-tests models $(ENCODER) $(PYTHON_TEST) $(SYSTEM_FUZZ) ## Everything 
 check: build-tests models $(ENCODER) $(PYTHON_TEST) ## The quick tests, for daily work
 	@scripts/test.sh quick
 
-build: configure ## build/release/espalier and build/release/espalier-train
-	@scripts/quietly.sh build $(CMAKE) --build build/release -j $(JOBS) --target espalier espalier-train
+build: configure ## build/release/espalier and build/release/espalier-train; TRAIN=OFF: without the second, and torch
+	@scripts/quietly.sh build $(CMAKE) --build build/release -j $(JOBS) --target espalier $(if $(filter ON,$(TRAIN)),espalier-train)
 
 build-tests: configure
 	@scripts/quietly.sh build $(CMAKE) --build build/release -j $(JOBS)
@@ -81,5 +83,6 @@ $(MODEL) $(ENCODER): | $(PYTHON)
 	@scripts/fetch_model.sh $@
 
 configure: $(PYTHON)
-	@test -f build/release/build.ninja || scripts/quietly.sh configure \
-	  $(CMAKE) --preset release "-DTorch_DIR=$$(scripts/torch_dir.sh)"
+	@test -f build/release/.train-$(TRAIN) || { rm -f build/release/.train-*; scripts/quietly.sh configure \
+	  $(CMAKE) --preset release -DESPALIER_TRAIN=$(TRAIN) "-DTorch_DIR=$$(scripts/torch_dir.sh)" && \
+	  touch build/release/.train-$(TRAIN); }

@@ -1,13 +1,13 @@
 #!/usr/bin/env bash
 # setup_python.sh REQUIREMENTS: installs them into .venv. PIP_ARGS goes to pip; torch is left out when Torch_DIR names
-# an installed libtorch. Without either, torch is PyTorch's build for CPUs where its index answers, else what pip finds:
-# on PyPI one for GPUs, ten times as large.
+# an installed libtorch or TRAIN is OFF. Otherwise, without PIP_ARGS, torch is PyTorch's build for CPUs where its index
+# answers, else what pip finds: on PyPI one for GPUs, ten times as large.
 set -euo pipefail
 pip=.venv/bin/pip
 [ -x .venv/bin/python ] || python3 -m venv .venv
 wanted=$(mktemp)
 trap 'rm -f "$wanted"' EXIT
-if [ -n "${Torch_DIR:-}" ]; then grep -v '^torch' "$1" >"$wanted"; else cp "$1" "$wanted"; fi
+if [ -n "${Torch_DIR:-}" ] || [ "${TRAIN:-ON}" = OFF ]; then grep -v '^torch' "$1" >"$wanted"; else cp "$1" "$wanted"; fi
 args=(--quiet --disable-pip-version-check)
 # shellcheck disable=SC2206
 args+=(${PIP_ARGS:-})
