@@ -466,6 +466,54 @@ TEST(AttentionKernels, WeightedSumsOfManyQueriesEqualLoops) {
   }
 }
 
+// Many queries over many rows are summed in turns: the first alone begins, the others go on.
+TEST(AttentionKernels, WeightedSumsOfManyQueriesBeginWhereTheyAreTold) {
+  constexpr int64_t kMostRows = 300, kMostQueries = 25;
+  enum class Begin { kThere, kAtZero, kAtStart };
+  for (const int64_t dim : {16, 64, 80}) {
+    Random random(static_cast<uint64_t>(dim));
+    const int64_t out_stride = dim + 1, start_stride = dim + 2;
+    const std::vector<float> rows = normal(random, kMostRows * dim), weights = normal(random, kMostQueries * kMostRows),
+                             start = normal(random, kMostQueries * start_stride);
+    for (const int64_t count : {64, 65, 130, 300}) {
+      for (const int64_t queries : {1, 6, 7, 25}) {
+        for (const Begin begin : {Begin::kThere, Begin::kAtZero, Begin::kAtStart}) {
+          std::vector<float> expected(static_cast<size_t>(queries * out_stride), 0.5f);
+          for (int64_t q = 0; q < queries; ++q) {
+            for (int64_t c = 0; c < dim; ++c) {
+              float& sum = expected[static_cast<size_t>(q * out_stride + c)];
+              if (begin == Begin::kAtZero) sum = 0.0f;
+              if (begin == Begin::kAtStart) sum = 0.75f * start[static_cast<size_t>(q * start_stride + c)];
+              for (int64_t j = 0; j < count; ++j) {
+                sum = std::fma(weights[static_cast<size_t>(q * kMostRows + j)], rows[static_cast<size_t>(j * dim + c)],
+                               sum);
+              }
+            }
+          }
+          for (const Isa isa : supported_isas()) {
+            std::vector<float> out(expected.size(), 0.5f);
+            kernels_for(isa).weighted_sum({.weights = weights.data(),
+                                           .weight_stride = kMostRows,
+                                           .queries = queries,
+                                           .rows = rows.data(),
+                                           .count = count,
+                                           .row_stride = dim,
+                                           .dim = dim,
+                                           .out = out.data(),
+                                           .out_stride = out_stride,
+                                           .start = begin == Begin::kAtStart ? start.data() : nullptr,
+                                           .start_stride = start_stride,
+                                           .start_factor = 0.75f,
+                                           .from_zero = begin == Begin::kAtZero});
+            ASSERT_EQ(out, expected) << isa_name(isa) << ", dim " << dim << ", " << count << " rows, " << queries
+                                     << " queries, begin " << static_cast<int>(begin);
+          }
+        }
+      }
+    }
+  }
+}
+
 TEST(AttentionKernels, EqualLoopsOnEveryInstructionSet) {
   for (const int64_t dim : {1, 7, 16, 20, 64, 65}) {
     Random random(static_cast<uint64_t>(dim));
