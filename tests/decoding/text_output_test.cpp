@@ -309,12 +309,11 @@ TEST_F(Ends, EndIdsEndATextAtTheirFirstAndAreIgnoredWhereAskedFor) {
     GenerateRequest wanted = request(200 + trial);
     const std::vector<int32_t> whole = run(wanted).result.tokens;
     const size_t at = trial % 4 == 0 ? 0 : trial % 4 == 1 ? whole.size() - 1 : 5 + trial;
-    wanted.options.end_ids = {whole[at], whole[std::min(whole.size() - 1, at + 4)], 1 << 20};
+    std::vector<int32_t>& ends = wanted.options.end_ids;
+    ends = {whole[at], whole[std::min(whole.size() - 1, at + 4)], 1 << 20};
+    std::rotate(ends.begin(), ends.begin() + static_cast<int64_t>(trial % 3), ends.end());  // wherever it is listed
     size_t tokens = 1;
-    while (std::find(wanted.options.end_ids.begin(), wanted.options.end_ids.end(), whole[tokens - 1]) ==
-           wanted.options.end_ids.end()) {
-      ++tokens;
-    }
+    while (std::find(ends.begin(), ends.end(), whole[tokens - 1]) == ends.end()) ++tokens;
     const Expected expected = plain_output(pieces_, {whole.begin(), whole.begin() + tokens}, {});
     expect(wanted, whole, tokens, FinishReason::kStop, expected.text, expected.pieces);
     wanted.options.ignore_eos = true;
