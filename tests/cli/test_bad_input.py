@@ -111,6 +111,11 @@ def test_score_names_the_bad_line(line):
     assert "-:1" in error_line("score", MODEL, "--input", "-", stdin=line + "\n", code=1)
 
 
+def test_score_counts_blank_lines_too():
+    lines = '{"tokens": [1]}\n\n \t\n{"text": 5}\n'
+    assert "-:4" in error_line("score", MODEL, "--input", "-", stdin=lines, code=1)
+
+
 @pytest.mark.parametrize("line", ["x", "{}", "[49152]", "[-1]", "[4294967297]", '{"tokens": "a"}'])
 def test_decode_names_the_bad_line(line):
     assert "stdin:1" in error_line("tokenize", MODEL, "--decode", stdin=line + "\n", code=1)

@@ -18,6 +18,21 @@ def test_continued_is_uninterrupted(tmp_path, attention, sampling):
     assert rest["stats"]["state_bytes"] == whole["stats"]["state_bytes"]
 
 
+def test_a_reply_is_ended_once_before_the_next_message(tmp_path):
+    options = ["--chat", "--temperature", 0, "--prompt"]
+    whole = generate(*options, "Say only the word yes.", "--max-tokens", 60, "--state-out", tmp_path / "whole")
+    cut = generate(*options, "Say only the word yes.", "--max-tokens", 1, "--state-out", tmp_path / "cut")
+    assert (whole["finish_reason"], cut["finish_reason"]) == ("stop", "length")
+    end = whole["tokens"][-1]
+    after_whole, after_cut = (
+        generate(*options, "Again.", "--max-tokens", 0, "--state-in", tmp_path / name)["prompt_tokens"]
+        for name in ("whole", "cut")
+    )
+    # The last token of a reply comes with what follows, as the state has not seen it yet.
+    assert after_whole[0] == end and after_whole[1] != end
+    assert after_cut == [cut["tokens"][-1], *after_whole]
+
+
 @pytest.fixture(scope="module")
 def state(tmp_path_factory):
     path = tmp_path_factory.mktemp("state") / "s"
