@@ -359,6 +359,25 @@ TEST(Positions, EndWhereTheModelOrTheAttentionDoes) {
   EXPECT_EQ(limit({"softmax", "cosformer(length=30)"}), 20);
 }
 
+// A table of positions ends, however little the attention remembers; a bias by distance does not.
+TEST(Positions, OfATableEndWithIt) {
+  const auto model_of = [](const char* family, const char* attention) {
+    return testing::load_tiny_model({.family = family, .heads_kv = 3, .max_positions = 20, .attention = {attention}});
+  };
+  for (const char* attention : {"softmax", "linear", "window(group=8)"}) {
+    const auto model = model_of("gpt2", attention);
+    EXPECT_EQ(model->max_positions(), 20) << attention;
+    Workspace workspace(1);
+    SequenceState state = testing::start(*model);
+    const std::vector<int32_t> tokens = testing::random_tokens(21, model->config().vocab_size, 1);
+    model->prefill(state, std::span(tokens).first(20), workspace, nullptr, nullptr);
+    EXPECT_THROW(model->prefill(state, std::span(tokens).last(1), workspace, nullptr, nullptr), InvalidArgument);
+    EXPECT_EQ(state.length(), 20);
+  }
+  EXPECT_EQ(model_of("t5", "flash_local(group=8)")->max_positions(), std::numeric_limits<int64_t>::max());
+  EXPECT_EQ(model_of("t5", "softmax")->max_positions(), std::numeric_limits<int64_t>::max());
+}
+
 // Rows that fold or that are sinks must be committed before a node looks back on them: P = 8 b + r leaves nodes the
 // rest of their own block and the next one.
 TEST(TreeDepth, EndsWhereWhatANodeSeesIsNotCommitted) {
