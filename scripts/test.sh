@@ -15,7 +15,7 @@ step() {
     failed+=("$name")
   fi
 }
-pytest=(.venv/bin/python -m pytest -q -ra -p no:cacheprovider --durations 60 --durations-min 2 tests/cli)
+pytest=(.venv/bin/python -m pytest -q -ra --strict-markers -p no:cacheprovider --durations 60 --durations-min 2 tests/cli)
 step "style" scripts/lint.sh
 if [ "${1:-}" = quick ]; then
   name="make check"

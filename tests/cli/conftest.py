@@ -14,6 +14,10 @@ BINARY = pathlib.Path(os.environ.get("ESPALIER", ROOT / "build/release/espalier"
 DATA = ROOT / "tests/data/cli"
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: left out of make check")
+
+
 def run(*arguments, stdin="", check=True, **options):
     """Runs espalier; returns the finished process, after asserting success unless check is off."""
     options.setdefault("timeout", 600)

@@ -1,6 +1,7 @@
 """`bench --prompts`: the answers of Spec-Bench's schema, the same texts both ways, clear errors."""
 import json
 
+import pytest
 from conftest import MODEL, ROOT, error_line, generate, run, run_json
 
 QUESTIONS = [
@@ -10,6 +11,7 @@ QUESTIONS = [
 ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_answers_are_those_of_generate(tmp_path):
     (tmp_path / "q.jsonl").write_text("\n".join(json.dumps(q) for q in QUESTIONS) + "\n\n")
     bench = ("bench", MODEL, "--prompts", tmp_path / "q.jsonl", "--answers", tmp_path / "answers", "--max-tokens", 40)

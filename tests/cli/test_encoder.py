@@ -61,6 +61,7 @@ def test_an_interrupted_run_keeps_what_is_done(tmp_path):
     assert 0 < len(kept) < 40000 and len(kept) % 32 == 0
 
 
+@pytest.mark.slow
 def test_a_linearized_encoder_is_near_its_teacher(tmp_path):
     [done] = run_json(
         "linearize", ENCODER, "--attention", "augmented(group=32)", "--context", 64, "--batch-tokens", 512, "--json",
@@ -77,6 +78,7 @@ def test_a_linearized_encoder_is_near_its_teacher(tmp_path):
     assert (plain * own).sum(1).mean() > (plain * before).sum(1).mean() + 0.05
 
 
+@pytest.mark.slow
 def test_sentence_embeddings_are_those_of_transformers():
     text = re.sub(r"\s+", " ", (DATA / "novel.txt").read_text(encoding="utf-8"))
     sentences = [s for s in re.split(r"(?<=[.!?]) ", text) if 20 <= len(s) <= 300][:100]

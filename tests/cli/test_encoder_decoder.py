@@ -57,6 +57,7 @@ def test_greedy_texts_are_those_of_transformers(t5):
             assert got["tokens"] == ended(expected, model)
 
 
+@pytest.mark.slow
 def test_beams_are_those_of_transformers(t5):
     folder, model, tokenizer = t5
     stopped = 0

@@ -33,6 +33,7 @@ def documented_perplexity(model, ids, context, stride):
     return math.exp(loss / count), count
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("context,stride", [(512, 512), (512, 384)])
 def test_perplexity_is_that_of_transformers(context, stride, reference):
     model, tokenizer = reference
@@ -55,6 +56,7 @@ def test_perplexity_by_position_and_offset_adds_up():
     assert len(found["metric"]["by_offset"]) == 8
 
 
+@pytest.mark.slow
 def test_agreement_with_itself_and_with_a_window():
     same = evaluate("agreement", "--context", 256, "--tokens", 256)["metric"]
     assert same["top1_agreement"] == 1 and same["kl"] == 0
@@ -63,6 +65,7 @@ def test_agreement_with_itself_and_with_a_window():
     assert window["teacher_perplexity"] == same["perplexity"] < window["perplexity"]
 
 
+@pytest.mark.slow
 def test_recall_tells_softmax_from_a_window():
     options = ["--copy-tokens", 48, "--gap-tokens", 96, "--trials", 3, "--probes", 3]
     softmax = evaluate("recall", *options)["metric"]
@@ -94,6 +97,7 @@ def test_verbose_prints_the_memory_plan():
     assert done.stderr.startswith("memory: weights 256.6 MiB (bf16), state ")
 
 
+@pytest.mark.slow
 def test_bench_keys():
     [found] = run_json("bench", MODEL, "--prefill-tokens", 32, "--decode-tokens", 2, "--repeats", 1, "--json")
     assert found["prefill_tokens_per_second"] > 0 and found["decode_tokens_per_second"] > 0

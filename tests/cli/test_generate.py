@@ -16,6 +16,7 @@ PROMPTS = {
 NEAR_TIE = 4e-3  # of two log-probabilities: beyond it two correct f32 programs must agree
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PROMPTS)
 def test_greedy_text_is_that_of_transformers_until_a_near_tie(name, reference):
     model, tokenizer = reference
@@ -51,6 +52,7 @@ def test_special_tokens_in_a_message_stay_text():
     assert plain.count(2) == 2  # the ends of the system's and the user's message
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["softmax", "window(group=16)", "lolcats(group=16)"])
 def test_speculation_changes_the_speed_alone(attention):
     options = ["--prompt", "The cat sat on the mat. The cat sat on the", "--max-tokens", 40, "--attention", attention]
@@ -63,6 +65,7 @@ def test_speculation_changes_the_speed_alone(attention):
         assert fast["stats"]["steps_with_tree"] > 0
 
 
+@pytest.mark.slow
 def test_score_returns_the_log_probabilities_of_generate():
     options = ["--temperature", 0.8, "--seed", 11, "--max-tokens", 24, "--ignore-eos", "--logprobs", 3]
     reply = generate("--prompt", "It was a dark night", *options)
@@ -75,6 +78,7 @@ def test_score_returns_the_log_probabilities_of_generate():
         assert top[0]["logprob"] >= top[1]["logprob"] >= top[2]["logprob"]
 
 
+@pytest.mark.slow
 def test_seed_decides_a_sampled_text():
     options = ["--prompt", "My favourite", "--temperature", 1.0, "--max-tokens", 16]
     first, again, other = (generate(*options, "--seed", seed)["tokens"] for seed in (1, 1, 2))
@@ -158,6 +162,7 @@ def test_closed_pipe_ends_quietly():
     assert "error" not in done.stderr
 
 
+@pytest.mark.slow
 def test_chat_keeps_the_conversation():
     alone = run("chat", MODEL, "--max-tokens", 12, stdin="What is my name?\n").stdout
     told = run("chat", MODEL, "--max-tokens", 12, stdin="My name is Otto.\nWhat is my name?\n").stdout.splitlines()
@@ -166,6 +171,7 @@ def test_chat_keeps_the_conversation():
     assert anew.splitlines()[-1] == alone.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_ngram_table_is_made_used_and_changes_no_text(tmp_path):
     table = tmp_path / "t.ngram"
     prompts = "Tell me about the sea.\nWhat is a cat?\n"
@@ -181,6 +187,7 @@ def test_ngram_table_is_made_used_and_changes_no_text(tmp_path):
     assert fast["stats"]["accepted"] > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("weights", ["int8", "int4", "int4-sym", "own"])
 def test_speculation_is_lossless_whatever_the_weights(weights):
     options = ("--prompt", "Tell me a story about a story.", "--max-tokens", 40, "--weights", weights)
@@ -189,6 +196,7 @@ def test_speculation_is_lossless_whatever_the_weights(weights):
     assert generate(*options, "--threads", 1, "--temperature", 0)["tokens"] == plain["tokens"]
 
 
+@pytest.mark.slow
 def test_an_instruction_set_changes_the_speed_alone():
     options = ("--prompt", "Tell me a story about a story.", "--max-tokens", 20, "--weights", "int8", "--temperature", 0)
     assert generate(*options, "--isa", "scalar")["tokens"] == generate(*options)["tokens"]
@@ -198,6 +206,7 @@ def test_an_instruction_set_changes_the_speed_alone():
     assert wrong.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_own_weights_are_those_of_the_file():
     done = run("generate", MODEL, "--weights", "own", "--prompt", "x", "--max-tokens", 1)
     assert "--weights own" not in done.stderr

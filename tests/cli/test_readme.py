@@ -11,6 +11,7 @@ README = ROOT / "README.md"
 BLOCKS = [(m["text"], m["reason"]) for m in BLOCK.finditer(README.read_text())] if README.exists() else []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("text,reason", BLOCKS, ids=[text.splitlines()[0][:60] for text, _ in BLOCKS])
 def test_block(text, reason, tmp_path):
     if reason:

@@ -55,6 +55,7 @@ def test_a_tokenizer_goes_along(kind, tmp_path):
     assert (tmp_path / "saved/tokenizer.json").read_bytes() == (tmp_path / "model/tokenizer.json").read_bytes()
 
 
+@pytest.mark.slow
 def test_a_gguf_file_becomes_a_model_of_transformers(reference, tmp_path):
     run("save", MODEL, "--out", tmp_path / "saved")
     model, _ = reference
@@ -72,6 +73,7 @@ def test_a_gguf_file_becomes_a_model_of_transformers(reference, tmp_path):
     assert reply["tokens"] == generate(*options)["tokens"]
 
 
+@pytest.mark.slow
 def test_a_linearized_model_keeps_its_attention(tmp_path):
     adapter = ROOT / "adapters/smollm2-135m-lolcats"
     run("save", MODEL, "--adapter", adapter, "--out", tmp_path / "saved", "--dtype", "f32")

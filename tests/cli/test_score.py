@@ -16,6 +16,7 @@ TEXTS = {
 TOLERANCE = 2e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TEXTS)
 def test_log_probabilities(name, reference):
     model, tokenizer = reference

@@ -138,6 +138,7 @@ def test_sentinels_of_a_prompt_are_tokens_where_asked_for(t5, tmp_path):
     assert 32099 in special["prompt_tokens"] and 32099 not in plain["prompt_tokens"]
 
 
+@pytest.mark.slow
 def test_stories_goes_on_as_the_original_does():
     model = LlamaForCausalLM.from_pretrained(STORIES).eval()
     expected = model.generate(torch.tensor([[1]]), max_new_tokens=230, do_sample=False)[0, 1:].tolist()

@@ -7,6 +7,7 @@ from conftest import MODEL, error_line, generate, run
 PROMPT = ["--prompt", "The lighthouse keeper opened the door and"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("attention", ["softmax", "lolcats(group=16)"])
 @pytest.mark.parametrize("sampling", [[], ["--temperature", 0.8, "--seed", 5, "--repeat-penalty", 1.1]])
 def test_continued_is_uninterrupted(tmp_path, attention, sampling):
@@ -18,6 +19,7 @@ def test_continued_is_uninterrupted(tmp_path, attention, sampling):
     assert rest["stats"]["state_bytes"] == whole["stats"]["state_bytes"]
 
 
+@pytest.mark.slow
 def test_a_reply_is_ended_once_before_the_next_message(tmp_path):
     options = ["--chat", "--temperature", 0, "--prompt"]
     whole = generate(*options, "Say only the word yes.", "--max-tokens", 60, "--state-out", tmp_path / "whole")
@@ -44,12 +46,14 @@ def continued(path, *options, code=1):
     return error_line("generate", MODEL, "--prompt", "x", "--state-in", path, *options, code=code)
 
 
+@pytest.mark.slow
 def test_a_state_belongs_to_its_model(state):
     assert "attention" in continued(state)
     assert "weights" in continued(state, "--attention", "window", "--weights", "f32")
     assert "attention" in continued(state, "--attention", "window(group=32)")
 
 
+@pytest.mark.slow
 def test_damaged_states_are_refused(state, tmp_path):
     good = state.read_bytes()
     flipped = bytearray(good)
