@@ -92,6 +92,7 @@ def losses(folder):
     return [(row["stage"], row["tokens"], row["loss"]) for row in rows]
 
 
+@pytest.mark.slow
 def test_kill_and_resume_give_the_same_losses(plain, adapter, tmp_path):
     """kill -9 at several moments; --resume then ends with the losses and the adapter of an undisturbed run."""
     recipe = adapter / "recipe.toml"

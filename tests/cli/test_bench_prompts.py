@@ -48,6 +48,7 @@ def test_a_question_that_is_too_long_is_left_out():
     assert none["categories"]["a"]["questions"] == 0
 
 
+@pytest.mark.slow
 def test_table_is_one_line_per_kind():
     questions = (ROOT / "benchmarks/questions.jsonl").read_text().splitlines()
     assert len(questions) == 60

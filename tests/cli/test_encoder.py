@@ -47,6 +47,7 @@ def test_word_pieces_are_those_of_tokenizers(normalizer, tmp_path):
     assert back == [reference.decode(tokens) for tokens in expected]
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_keeps_what_is_done(tmp_path):
     (tmp_path / "texts").write_text('{"text": "Nothing is lost."}\n' * 40000)
     out = tmp_path / "e.safetensors"

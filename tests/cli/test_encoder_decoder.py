@@ -45,6 +45,7 @@ def ended(tokens, model):
     return tokens[: tokens.index(end) + 1] if end in tokens else tokens
 
 
+@pytest.mark.slow
 def test_greedy_texts_are_those_of_transformers(t5):
     folder, model, tokenizer = t5
     for source in SOURCES[:8]:

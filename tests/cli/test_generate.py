@@ -38,6 +38,7 @@ def test_greedy_text_is_that_of_transformers_until_a_near_tie(name, reference):
     assert compared >= 8, "a near tie so early proves nothing: choose another prompt"
 
 
+@pytest.mark.slow
 def test_chat_prompt_is_the_checkpoints_template(reference):
     _, tokenizer = reference
     messages = [{"role": "user", "content": "Why is the sky blue?"}]
