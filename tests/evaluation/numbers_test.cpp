@@ -12,6 +12,7 @@
 #include "evaluation/perplexity.h"
 #include "evaluation/recall.h"
 #include "evaluation/weight_errors.h"
+#include "support/byte_level.h"
 #include "support/tiny_model.h"
 
 namespace espalier {
@@ -178,24 +179,10 @@ TEST(Agreement, EqualsPlainLoopsOverOverlappingWindows) {
   }
 }
 
-// Every byte is a token of its own.
-std::unique_ptr<Tokenizer> byte_tokenizer() {
-  TokenizerData data{.model = "bpe", .pre_tokenizer = "gpt2"};
-  int next = 0;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    const int code = printable ? byte : 256 + next++;
-    data.pieces.push_back(
-        code < 128 ? std::string(1, static_cast<char>(code))
-                   : std::string{static_cast<char>(0xC0 | (code >> 6)), static_cast<char>(0x80 | (code & 63))});
-  }
-  return make_tokenizer(data);
-}
-
 // Passage, gap, passage: the tokens of both but their first, each from all before it.
 TEST(Recall, CopyPerplexitiesArePlainMeans) {
   const auto model = load_tiny_model({.vocab_size = 256, .attention = {"window(group=8)"}});
-  const auto tokenizer = byte_tokenizer();
+  const auto tokenizer = testing::byte_tokenizer();
   const std::vector<int32_t> text = random_tokens(150, 256, 4);
   Workspace workspace(1);
   for (const auto& [copy, gap, trials] : std::vector<std::array<int64_t, 3>>{{20, 30, 3}, {2, 0, 5}, {9, 1, 1}}) {

@@ -7,6 +7,7 @@
 #include "core/error.h"
 #include "core/tokenizer_data.h"
 #include "evaluation/step_times.h"
+#include "support/byte_level.h"
 #include "support/tiny_model.h"
 
 namespace espalier {
@@ -14,25 +15,6 @@ namespace {
 
 using testing::load_tiny_model;
 using testing::random_tokens;
-
-// Every byte is a token of its own.
-std::unique_ptr<Tokenizer> byte_tokenizer() {
-  TokenizerData data{.model = "bpe", .pre_tokenizer = "gpt2"};
-  int next = 0;
-  for (int byte = 0; byte < 256; ++byte) {
-    const bool printable = (byte >= 33 && byte <= 126) || (byte >= 161 && byte <= 172) || byte >= 174;
-    const int code = printable ? byte : 256 + next++;
-    std::string piece;
-    if (code < 128) {
-      piece += static_cast<char>(code);
-    } else {
-      piece += static_cast<char>(0xC0 | (code >> 6));
-      piece += static_cast<char>(0x80 | (code & 63));
-    }
-    data.pieces.push_back(piece);
-  }
-  return make_tokenizer(data);
-}
 
 // A model that remembers what followed the longest earlier match of the last `reach` tokens, or of none beyond
 // `memory` tokens back. It keeps the text by itself, so one sequence at a time.
@@ -104,7 +86,8 @@ const RecallOptions kOptions{.copy_tokens = 20, .gap_tokens = 30, .trials = 3, .
 TEST(Recall, APerfectMemoryAnswersEveryProbe) {
   const RememberingModel model(1 << 20);
   Workspace workspace(1);
-  const RecallResult result = recall(model, *byte_tokenizer(), random_tokens(300, 256, 3), kOptions, workspace);
+  const RecallResult result =
+      recall(model, *testing::byte_tokenizer(), random_tokens(300, 256, 3), kOptions, workspace);
   EXPECT_EQ(result.n, 3 * 19);
   EXPECT_EQ(result.lookup_share, 1.0);
   EXPECT_EQ(result.copy_share, 1.0);
@@ -115,7 +98,8 @@ TEST(Recall, APerfectMemoryAnswersEveryProbe) {
 TEST(Recall, AMemoryShorterThanTheGapAnswersNone) {
   const RememberingModel model(25);
   Workspace workspace(1);
-  const RecallResult result = recall(model, *byte_tokenizer(), random_tokens(300, 256, 3), kOptions, workspace);
+  const RecallResult result =
+      recall(model, *testing::byte_tokenizer(), random_tokens(300, 256, 3), kOptions, workspace);
   EXPECT_EQ(result.lookup_share, 0.0);
   EXPECT_LT(result.copy_share, 0.3);
   EXPECT_GT(result.second_copy_perplexity, 100.0);
@@ -123,7 +107,7 @@ TEST(Recall, AMemoryShorterThanTheGapAnswersNone) {
 
 TEST(Recall, IsDeterministicAndRefusesTooShortATextOrBadOptions) {
   const auto model = load_tiny_model({.vocab_size = 256});
-  const auto tokenizer = byte_tokenizer();
+  const auto tokenizer = testing::byte_tokenizer();
   Workspace one(1), two(2);
   const auto text = random_tokens(200, 256, 4);
   const RecallResult a = recall(*model, *tokenizer, text, kOptions, one);
