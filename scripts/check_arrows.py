@@ -13,8 +13,19 @@ ALLOWED = {
     "models": {"core", "kernels", "attention", "checkpoint", "tokenizers"},
     "decoding": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models"},
     "evaluation": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding"},
-    "cli": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding", "evaluation"},
-    "training": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding"},
+    "program": {"core"},
+    "cli": {
+        "core",
+        "kernels",
+        "attention",
+        "checkpoint",
+        "tokenizers",
+        "models",
+        "decoding",
+        "evaluation",
+        "program",
+    },
+    "training": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding", "program"},
 }
 TORCH = re.compile(r'#include [<"](torch|ATen|c10)/')
 

@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/bench_questions.h"
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/progress.h"
 #include "evaluation/step_times.h"
 
@@ -74,9 +74,7 @@ int run(const Arguments& a) {
   return kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_bench(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto a = std::make_shared<Arguments>();
   app.footer(
       "Prefill, decoding, and the step that verifies a tree of 1 to 64 nodes; medians. Decoding stands beside the "
@@ -106,6 +104,12 @@ std::function<int()> add_bench(CLI::App& app) {
       ->needs(prompts);
   a->decoding.add_to(app);
   return [a] { return run(*a); };
+}
+
+}  // namespace
+
+Verb bench_verb() {
+  return {"bench", "Speed of prefill, decoding and tree verification", add};
 }
 
 }  // namespace espalier

@@ -15,6 +15,7 @@
 #include "core/progress.h"
 #include "decoding/state_file.h"
 #include "evaluation/median.h"
+#include "program/interrupt.h"
 
 namespace espalier {
 namespace {

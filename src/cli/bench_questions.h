@@ -4,7 +4,7 @@
 #include <string>
 
 #include "cli/decoding_arguments.h"
-#include "cli/verb.h"
+#include "cli/model_arguments.h"
 
 namespace espalier {
 

@@ -2,9 +2,10 @@
 
 #include "cli/decoding_arguments.h"
 #include "cli/memory_plan.h"
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/error.h"
 #include "decoding/state_file.h"
+#include "program/interrupt.h"
 
 namespace espalier {
 namespace {
@@ -49,9 +50,7 @@ int run(const Arguments& a) {
   return kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_chat(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto a = std::make_shared<Arguments>();
   a->decoding.options.max_tokens = 512;
   app.footer(
@@ -62,6 +61,12 @@ std::function<int()> add_chat(CLI::App& app) {
   a->model.add_to(app);
   a->decoding.add_to(app);
   return [a] { return run(*a); };
+}
+
+}  // namespace
+
+Verb chat_verb() {
+  return {"chat", "A conversation", add};
 }
 
 }  // namespace espalier

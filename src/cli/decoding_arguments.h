@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-#include "cli/verb.h"
+#include "cli/model_arguments.h"
 #include "decoding/drafters/draft_head.h"
 #include "decoding/drafters/ngram_table.h"
 #include "decoding/generate.h"

@@ -7,9 +7,10 @@
 #include <sstream>
 
 #include "checkpoint/safetensors.h"
+#include "cli/model_arguments.h"
 #include "cli/text_lines.h"
-#include "cli/verbs.h"
 #include "core/error.h"
+#include "program/interrupt.h"
 
 namespace espalier {
 namespace {
@@ -34,26 +35,32 @@ void scale_to_length_1(std::vector<float>& x) {
   for (float& value : x) value = static_cast<float>(value * factor);
 }
 
+Output output_of(const Arguments& arguments) {
+  return arguments.pool == "pooler" ? Output::kPooled : Output::kHidden;
+}
+
 Encoded pooled(const StepOutput& output, size_t segment, int64_t rows, const Arguments& arguments) {
-  Encoded encoded{.rows = 1, .width = output.width};
+  const Output what = output_of(arguments);
+  const int64_t width = output.width(what);
+  Encoded encoded{.rows = 1, .width = width};
   if (arguments.pool == "none") {
     encoded.rows = rows;
     for (int64_t r = 0; r < rows; ++r) {
-      const float* row = output.logits(segment, r);
-      encoded.values.insert(encoded.values.end(), row, row + output.width);
+      const float* row = output.row(what, segment, r);
+      encoded.values.insert(encoded.values.end(), row, row + width);
     }
     return encoded;
   }
   if (arguments.pool == "mean") {
-    std::vector<double> sum(static_cast<size_t>(output.width), 0.0);
+    std::vector<double> sum(static_cast<size_t>(width), 0.0);
     for (int64_t r = 0; r < rows; ++r) {
-      const float* row = output.logits(segment, r);
-      for (int64_t c = 0; c < output.width; ++c) sum[static_cast<size_t>(c)] += row[c];
+      const float* row = output.row(what, segment, r);
+      for (int64_t c = 0; c < width; ++c) sum[static_cast<size_t>(c)] += row[c];
     }
     for (const double value : sum) encoded.values.push_back(static_cast<float>(value / static_cast<double>(rows)));
   } else {
-    const float* row = output.logits(segment, 0);
-    encoded.values.assign(row, row + output.width);
+    const float* row = output.row(what, segment, 0);
+    encoded.values.assign(row, row + width);
   }
   if (arguments.normalize) scale_to_length_1(encoded.values);
   return encoded;
@@ -68,10 +75,11 @@ std::vector<Encoded> encode(const Model& model, std::span<const TextLine> lines,
   for (const TextLine& line : lines) {
     segments.push_back({.state = &empty,
                         .tokens = line.tokens,
-                        .logits = whole ? Logits::kAll : Logits::kFirst,
+                        .wanted = whole ? Wanted::kAll : Wanted::kFirst,
+                        .outputs = output_of(arguments),
                         .token_types = line.token_types});
   }
-  model.step(segments, workspace, output, arguments.pool == "pooler" ? Output::kPooled : Output::kHidden);
+  model.step(segments, workspace, output);
   std::vector<Encoded> all;
   for (size_t s = 0; s < lines.size(); ++s) {
     all.push_back(pooled(output, s, static_cast<int64_t>(lines[s].tokens.size()), arguments));
@@ -139,9 +147,7 @@ int run(const Arguments& arguments) {
   return kExitInterrupted;
 }
 
-}  // namespace
-
-std::function<int()> add_encode(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   app.footer(
       "Hidden states of texts after the last norm, one JSON line for each input line:\n"
@@ -163,6 +169,12 @@ std::function<int()> add_encode(CLI::App& app) {
   app.add_option("--output", arguments->output,
                  "Write hidden.0 … [T, d], or embedding.0 … [d], to this safetensors file");
   return [arguments] { return run(*arguments); };
+}
+
+}  // namespace
+
+Verb encode_verb() {
+  return {"encode", "Hidden states and embeddings of texts", add};
 }
 
 }  // namespace espalier

@@ -3,7 +3,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/progress.h"
 #include "evaluation/agreement.h"
 #include "evaluation/perplexity.h"
@@ -128,9 +128,7 @@ int run(const Arguments& a) {
   return kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_evaluate(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto a = std::make_shared<Arguments>();
   app.footer(
       "  perplexity   e^(mean negative log-likelihood) over consecutive windows of --context tokens; the first token "
@@ -177,6 +175,12 @@ std::function<int()> add_evaluate(CLI::App& app) {
     }
     return run(*a);
   };
+}
+
+}  // namespace
+
+Verb evaluate_verb() {
+  return {"evaluate", "Perplexity, recall, agreement with the softmax model", add};
 }
 
 }  // namespace espalier

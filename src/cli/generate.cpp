@@ -6,12 +6,13 @@
 
 #include "cli/decoding_arguments.h"
 #include "cli/memory_plan.h"
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/utf8.h"
 #include "decoding/beam_search.h"
 #include "decoding/state_file.h"
+#include "program/interrupt.h"
 
 namespace espalier {
 namespace {
@@ -164,9 +165,7 @@ int run(const Arguments& a) {
   return result.finish_reason == FinishReason::kCancelled ? kExitInterrupted : kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_generate(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto a = std::make_shared<Arguments>();
   app.footer(
       "Writes on from a prompt. Without --prompt or --prompt-file the prompt is standard input (less one line break at "
@@ -201,6 +200,12 @@ std::function<int()> add_generate(CLI::App& app) {
     a->prompt_given = prompt->count() > 0;
     return run(*a);
   };
+}
+
+}  // namespace
+
+Verb generate_verb() {
+  return {"generate", "Write on from a prompt", add};
 }
 
 }  // namespace espalier

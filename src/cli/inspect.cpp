@@ -3,7 +3,7 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/memory_plan.h"
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/progress.h"
 #include "evaluation/weight_errors.h"
 #include "models/step_loader.h"
@@ -100,9 +100,7 @@ int run(const Arguments& arguments) {
   return kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_inspect(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   app.footer(
       "Family, sizes, attention per layer, and the bytes of weights, activations and a sequence's state. Reads no "
@@ -114,6 +112,12 @@ std::function<int()> add_inspect(CLI::App& app) {
   app.add_flag("--errors", arguments->errors, "Relative error of the matrices in bf16, int8 and int4; reads them all");
   app.add_flag("--json", arguments->json, "One JSON object");
   return [arguments] { return run(*arguments); };
+}
+
+}  // namespace
+
+Verb inspect_verb() {
+  return {"inspect", "What a model is made of, and what its state costs", add};
 }
 
 }  // namespace espalier

@@ -1,24 +1,16 @@
+#include "cli/model_arguments.h"
+
 #include <algorithm>
-#include <csignal>
-#include <cstdio>
 #include <iostream>
 #include <iterator>
 #include <nlohmann/json.hpp>
 #include <thread>
 
 #include "cli/memory_plan.h"
-#include "cli/verb.h"
 #include "core/file.h"
 
 namespace espalier {
 namespace {
-
-std::atomic<bool> interrupt_flag{false};
-
-void on_interrupt(int) {
-  interrupt_flag.store(true, std::memory_order_relaxed);
-  std::signal(SIGINT, SIG_DFL);
-}
 
 // A SPEC with a known name and well-formed options; what they mean is checked when the model is built.
 std::string check_attention(const std::string& text) {
@@ -35,19 +27,6 @@ std::string check_attention(const std::string& text) {
 }
 
 }  // namespace
-
-const std::atomic<bool>& interrupted() {
-  return interrupt_flag;
-}
-
-void install_interrupt() {
-  interrupt_flag = false;
-  std::signal(SIGINT, on_interrupt);
-}
-
-void restore_interrupt() {
-  std::signal(SIGINT, SIG_DFL);
-}
 
 void ModelArguments::add_to(CLI::App& app) {
   app.add_option("MODEL", model, "A .gguf file or a model directory")->required();
@@ -116,17 +95,6 @@ std::unique_ptr<Model> ModelArguments::load(const ModelFiles& files, int64_t tok
         converted[0] + (converted.size() > 1 ? ", …" : ""));
   }
   return loaded;
-}
-
-CLI::Validator number_in(double low, double high) {
-  char range[64];
-  std::snprintf(range, sizeof(range), "in [%g, %g]", low, high);
-  const auto check = [low, high, range = std::string(range)](const std::string& text) -> std::string {
-    double value = 0;
-    if (CLI::detail::lexical_cast(text, value) && value >= low && value <= high) return "";
-    return "expected a number " + range + ", got " + text;
-  };
-  return CLI::Validator(check, range);
 }
 
 std::string read_input(const std::string& path) {

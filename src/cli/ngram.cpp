@@ -3,10 +3,11 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/error.h"
 #include "core/progress.h"
 #include "decoding/ngram_build.h"
+#include "program/interrupt.h"
 
 namespace espalier {
 namespace {
@@ -49,9 +50,7 @@ int run(const Arguments& a) {
   return interrupted() ? kExitInterrupted : kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_ngram(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto a = std::make_shared<Arguments>();
   app.footer(
       "Lets a model write replies to prompts and counts what follows what: a table for --ngram-table of generate and "
@@ -84,6 +83,12 @@ std::function<int()> add_ngram(CLI::App& app) {
   app.add_option("--max-bytes", a->options.max_bytes, "Of the file")->check(CLI::PositiveNumber)->capture_default_str();
   app.add_flag("--json", a->json, "One JSON object: contexts, bytes, seconds");
   return [a] { return run(*a); };
+}
+
+}  // namespace
+
+Verb ngram_verb() {
+  return {"ngram", "Make an n-gram table to draft from", add};
 }
 
 }  // namespace espalier

@@ -1,10 +1,11 @@
 #include <list>
 
 #include "checkpoint/hf_writer.h"
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/progress.h"
 #include "models/registry.h"
 #include "models/step_loader.h"
+#include "program/interrupt.h"
 
 namespace espalier {
 namespace {
@@ -56,9 +57,7 @@ int run(const Arguments& arguments) {
   return kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_save(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   app.footer(
       "A model as a directory in Hugging Face's layout: weights with what an adapter changes, config.json, tokenizer. "
@@ -75,6 +74,12 @@ std::function<int()> add_save(CLI::App& app) {
       ->check(CLI::IsMember({"f32", "bf16"}))
       ->capture_default_str();
   return [arguments] { return run(*arguments); };
+}
+
+}  // namespace
+
+Verb save_verb() {
+  return {"save", "Write a model as a Hugging Face directory, adapter included", add};
 }
 
 }  // namespace espalier

@@ -5,8 +5,8 @@
 
 #include "checkpoint/safetensors.h"
 #include "cli/memory_plan.h"
+#include "cli/model_arguments.h"
 #include "cli/text_lines.h"
-#include "cli/verbs.h"
 #include "core/error.h"
 #include "decoding/logprob.h"
 
@@ -60,21 +60,24 @@ nlohmann::json score_encoder(const Model& model, const TextLine& line, Workspace
   nlohmann::json result = {{"tokens", line.tokens}};
   if (line.tokens.empty()) return result;
   const SequenceState empty = model.new_state();
-  Segment segment{.state = &empty, .tokens = line.tokens, .logits = Logits::kAll, .token_types = line.token_types};
+  Segment segment{.state = &empty, .tokens = line.tokens, .token_types = line.token_types};
   StepOutput output;
   if (model.gives(Output::kLogits)) {
     model.step({&segment, 1}, workspace, output);
+    const int64_t vocab_size = output.width(Output::kLogits);
     for (size_t r = 0; r < line.tokens.size(); ++r) {
       const float* row = output.logits(0, static_cast<int64_t>(r));
-      result["logprobs"].push_back(token_logprob(model.kernels(), row, output.width, line.tokens[r]));
-      result["argmax"].push_back(argmax(row, output.width));
-      if (logits) logits->insert(logits->end(), row, row + output.width);
+      result["logprobs"].push_back(token_logprob(model.kernels(), row, vocab_size, line.tokens[r]));
+      result["argmax"].push_back(argmax(row, vocab_size));
+      if (logits) logits->insert(logits->end(), row, row + vocab_size);
     }
   }
   if (model.gives(Output::kLabels)) {
-    segment.logits = Logits::kFirst;
-    model.step({&segment, 1}, workspace, output, Output::kLabels);
-    result["labels"] = std::vector<float>(output.logits(0, 0), output.logits(0, 0) + output.width);
+    segment.wanted = Wanted::kFirst;
+    segment.outputs = Output::kLabels;
+    model.step({&segment, 1}, workspace, output);
+    const float* labels = output.row(Output::kLabels, 0, 0);
+    result["labels"] = std::vector<float>(labels, labels + output.width(Output::kLabels));
   }
   return result;
 }
@@ -110,9 +113,7 @@ int run(const Arguments& arguments) {
   return kExitOk;
 }
 
-}  // namespace
-
-std::function<int()> add_score(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   app.footer(
       "Log-probabilities of texts under the model, one JSON line for each input line:\n"
@@ -132,6 +133,12 @@ std::function<int()> add_score(CLI::App& app) {
       ->required();
   app.add_option("--logits", arguments->logits, "Write logits.0 … [T, V] to this safetensors file");
   return [arguments] { return run(*arguments); };
+}
+
+}  // namespace
+
+Verb score_verb() {
+  return {"score", "Log-probabilities of texts", add};
 }
 
 }  // namespace espalier

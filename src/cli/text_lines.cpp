@@ -3,7 +3,7 @@
 #include <istream>
 #include <nlohmann/json.hpp>
 
-#include "cli/verb.h"
+#include "cli/model_arguments.h"
 #include "core/error.h"
 
 namespace espalier {

@@ -1,7 +1,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
-#include "cli/verbs.h"
+#include "cli/model_arguments.h"
 #include "core/error.h"
 #include "core/utf8.h"
 
@@ -40,9 +40,7 @@ int run(const Arguments& arguments) {
   return 0;
 }
 
-}  // namespace
-
-std::function<int()> add_tokenize(CLI::App& app) {
+Action add(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   app.footer(
       "Token ids of the lines on stdin, as JSON lines; --decode goes the other way.\n\n"
@@ -52,6 +50,12 @@ std::function<int()> add_tokenize(CLI::App& app) {
   app.add_flag("--decode", arguments->decode, "Lines of ids to texts");
   app.add_flag("--special", arguments->special, "Special tokens are parsed, and kept when decoding");
   return [arguments] { return run(*arguments); };
+}
+
+}  // namespace
+
+Verb tokenize_verb() {
+  return {"tokenize", "Texts to token ids, and back", add};
 }
 
 }  // namespace espalier

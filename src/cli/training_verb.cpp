@@ -1,4 +1,3 @@
-// Verbs that need libtorch: `espalier` hands them to espalier-train, which stands beside it.
 #include <unistd.h>
 
 #include <cerrno>
@@ -28,10 +27,12 @@ namespace {
 
 }  // namespace
 
-std::function<int()> add_training_verb(CLI::App& app) {
-  app.set_help_flag();
-  app.prefix_command();
-  return [&app]() -> int { run_train(app.get_name(), app.remaining()); };
+Verb training_verb(const std::string& name, const std::string& summary) {
+  return {name, summary, [](CLI::App& app) -> Action {
+            app.set_help_flag();
+            app.prefix_command();
+            return [&app]() -> int { run_train(app.get_name(), app.remaining()); };
+          }};
 }
 
 }  // namespace espalier

@@ -1,20 +1,16 @@
-// The verbs' entry points; see registry.cpp.
+// The verbs of `espalier`.
 #pragma once
 
-#include "cli/verb.h"
+#include <vector>
+
+#include "program/verb.h"
 
 namespace espalier {
 
-std::function<int()> add_generate(CLI::App& app);
-std::function<int()> add_chat(CLI::App& app);
-std::function<int()> add_score(CLI::App& app);
-std::function<int()> add_encode(CLI::App& app);
-std::function<int()> add_tokenize(CLI::App& app);
-std::function<int()> add_inspect(CLI::App& app);
-std::function<int()> add_evaluate(CLI::App& app);
-std::function<int()> add_bench(CLI::App& app);
-std::function<int()> add_save(CLI::App& app);
-std::function<int()> add_ngram(CLI::App& app);
-std::function<int()> add_training_verb(CLI::App& app);
+// In the order of --help.
+std::vector<Verb> verbs();
+
+// A verb of libtorch's half: `espalier` hands it to espalier-train, which stands beside it.
+Verb training_verb(const std::string& name, const std::string& summary);
 
 }  // namespace espalier

@@ -15,10 +15,10 @@
 #include <vector>
 
 #include "decoding/acceptance_rates.h"
+#include "decoding/engine.h"
 #include "decoding/logprob.h"
 #include "decoding/sampler.h"
-#include "decoding/speculation.h"
-#include "decoding/tree_cost.h"
+#include "decoding/speculation_options.h"
 #include "models/model.h"
 #include "tokenizers/tokenizer.h"
 
@@ -26,6 +26,7 @@ namespace espalier {
 
 class DraftHead;
 class NgramTable;
+class Strategy;
 
 // What drafts may come from beside the text itself; null: not at hand.
 struct DraftSources {
@@ -102,15 +103,18 @@ class Generator {
                                              const std::atomic<bool>* cancelled = nullptr);
 
   // What it knows of step times, for a later run to begin with (decoding/step_cost_file.h).
-  const StepCost& step_cost() const { return cost_; }
-  void set_step_cost(const StepCost& cost) { cost_ = cost; }
+  const StepCost& step_cost() const { return engine_.step_cost(); }
+  void set_step_cost(const StepCost& cost) { engine_.set_step_cost(cost); }
+
+  // How a request's trees are drafted: a strategy of its own for each sequence.
+  std::unique_ptr<Strategy> strategy(const SpeculationOptions& options);
 
  private:
   const Model& model_;
   const Tokenizer* tokenizer_;
   Workspace& workspace_;
   DraftSources drafts_;
-  StepCost cost_;
+  Engine engine_;
   AcceptanceRates rates_;
 };
 

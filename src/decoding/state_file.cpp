@@ -4,6 +4,7 @@
 #include <nlohmann/json.hpp>
 
 #include "checkpoint/adapter.h"
+#include "core/byte_reader.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
@@ -20,40 +21,11 @@ std::span<const std::byte> as_bytes(std::string_view text) {
   return std::as_bytes(std::span(text.data(), text.size()));
 }
 
-void append_number(std::string& out, uint64_t value) {
-  for (int i = 0; i < 8; ++i) out += static_cast<char>(value >> (8 * i));
-}
-
-class Reader {
- public:
-  Reader(std::string_view bytes, const std::string& where) : rest_(bytes), where_(where) {}
-
-  [[noreturn]] void refuse(const std::string& field, const std::string& expected, const std::string& got) const {
-    throw CorruptFile(error_text(where_ + ": " + field, expected, got, "a state that --state-out wrote"));
-  }
-  std::string_view take(uint64_t count, const std::string& field) {
-    if (count > rest_.size()) refuse(field, std::to_string(count) + " bytes", std::to_string(rest_.size()));
-    const std::string_view taken = rest_.substr(0, count);
-    rest_.remove_prefix(count);
-    return taken;
-  }
-  uint64_t number(const std::string& field, uint64_t most) {
-    const std::string_view bytes = take(8, field);
-    uint64_t value = 0;
-    for (int i = 0; i < 8; ++i) value |= static_cast<uint64_t>(static_cast<unsigned char>(bytes[i])) << (8 * i);
-    if (value > most) refuse(field, "at most " + std::to_string(most), std::to_string(value));
-    return value;
-  }
-  bool empty() const { return rest_.empty(); }
-
- private:
-  std::string_view rest_;
-  const std::string& where_;
-};
+constexpr const char* kHint = "a state that --state-out wrote";
 
 // What stands between the magic and the checksum.
 std::string_view checked_body(std::string_view bytes, const std::string& where) {
-  const Reader whole(bytes, where);
+  const ByteReader whole(bytes, where, kHint);
   if (bytes.substr(0, kMagic.size()) != kMagic) whole.refuse("magic", std::string(kMagic), "something else");
   if (bytes.size() < kMagic.size() + kHashBytes) whole.refuse("checksum", "64 bytes at the end", "fewer");
   const std::string_view content = bytes.substr(0, bytes.size() - kHashBytes);
@@ -127,20 +99,13 @@ std::string serialize_state(const SavedState& saved, const StateBinding& binding
   out += header;
   append_number(out, saved.tokens.size());
   for (const int32_t token : saved.tokens) append_number(out, static_cast<uint64_t>(token));
-  append_number(out, saved.state.layers.size());
-  for (const LayerState& layer : saved.state.layers) {
-    std::string bytes;
-    layer.serialize(bytes);
-    append_number(out, bytes.size());
-    out += bytes;
-  }
-  for (const RowTail& tail : saved.state.tails) tail.serialize(out);
+  saved.state.serialize(out);
   return out + sha256(as_bytes(out));
 }
 
 SavedState parse_state(std::string_view bytes, const StateBinding& binding, const Model& model,
                        const std::string& where) {
-  Reader reader(checked_body(bytes, where), where);
+  ByteReader reader(checked_body(bytes, where), where, kHint);
   const uint64_t header_bytes = reader.number("header size", kMaxHeader);
   const auto header = nlohmann::json::parse(reader.take(header_bytes, "header"), nullptr, false);
   if (!header.is_object()) reader.refuse("header", "a JSON object", "something else");
@@ -152,31 +117,12 @@ SavedState parse_state(std::string_view bytes, const StateBinding& binding, cons
   for (uint64_t i = 0; i < tokens; ++i) {
     saved.tokens.push_back(static_cast<int32_t>(reader.number("token", vocab_size - 1)));
   }
-  const uint64_t layers = reader.number("layer count", model.mechanisms().size());
-  if (layers != model.mechanisms().size()) {
-    reader.refuse("layer count", std::to_string(model.mechanisms().size()), std::to_string(layers));
-  }
-  for (uint64_t l = 0; l < layers; ++l) {
-    const std::string field = "layer " + std::to_string(l);
-    std::string_view layer = reader.take(reader.number(field + " size", bytes.size()), field);
-    const StateLayout layout = model.mechanisms()[l]->layout();
-    saved.state.layers.push_back(LayerState::deserialize(layout, layer, where + ": " + field));
-    if (!layer.empty()) reader.refuse(field, "nothing after the state", std::to_string(layer.size()) + " bytes");
-    if (saved.state.layers[l].length() != saved.state.layers[0].length()) {
-      reader.refuse(field + " length", std::to_string(saved.state.length()),
-                    std::to_string(saved.state.layers[l].length()));
-    }
-  }
+  saved.state = model.read_state(reader);
   if (saved.state.length() > static_cast<int64_t>(saved.tokens.size())) {
     reader.refuse("state length", "at most " + std::to_string(saved.tokens.size()) + " tokens",
                   std::to_string(saved.state.length()));
   }
-  for (const TailShape& shape : model.tails()) {
-    const std::string field = "last rows of layer " + std::to_string(shape.layer);
-    std::string_view tail = reader.take(static_cast<uint64_t>(RowTail(shape).bytes()), field);
-    saved.state.tails.push_back(RowTail::deserialize(shape, tail, where + ": " + field));
-  }
-  if (!reader.empty()) reader.refuse("end", "nothing more", "more bytes");
+  if (reader.left() > 0) reader.refuse("end", "nothing more", "more bytes");
   return saved;
 }
 

@@ -24,6 +24,9 @@ class TextOutput {
   // Ends the text: bytes of an unfinished character become U+FFFD, and what was held back is shown.
   void finish();
 
+  // From here on `on_text` is shown what comes.
+  void listen(Callback on_text) { on_text_ = std::move(on_text); }
+
   const std::string& text() const { return text_; }
 
  private:

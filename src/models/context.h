@@ -36,16 +36,9 @@
 
 #include "attention/row_tail.h"
 #include "checkpoint/model_files.h"
+#include "models/output.h"
 
 namespace espalier {
-
-// What a model can give of a row.
-enum class Output {
-  kLogits,  // [V]
-  kHidden,  // [d] after the last norm
-  kPooled,  // [d] what the pooler makes of it
-  kLabels,  // [labels] of a classification head
-};
 
 // How many channels a token shift takes from the row before.
 inline int64_t shifted_channels(int64_t d) {

@@ -5,6 +5,7 @@
 #include <memory>
 #include <utility>
 
+#include "models/state_access.h"
 #include "models/step_model.h"
 
 namespace espalier {
@@ -29,11 +30,12 @@ class EncoderDecoder : public StepModel<typename Family::Decoder> {
 
   SequenceState read_source(std::span<const int32_t> source, Workspace& workspace) const override {
     const SequenceState empty = encoder_.new_state();
-    const Segment segment{.state = &empty, .tokens = source};
+    const Segment segment{.state = &empty, .tokens = source, .outputs = Output::kHidden};
     StepOutput output;
-    encoder_.step({&segment, 1}, workspace, output, Output::kHidden);
+    encoder_.step({&segment, 1}, workspace, output);
     const int64_t rows = static_cast<int64_t>(source.size());
-    const Rows hidden{const_cast<float*>(output.logits(0, 0)), rows, output.width};  // rows follow each other
+    const Rows hidden{const_cast<float*>(output.hidden(0, 0)), rows,
+                      output.width(Output::kHidden)};  // rows follow each other
     auto read = std::make_shared<SourceState>();
     read->mechanism = cross_;
     const FloatEnvironment environment;
@@ -46,7 +48,7 @@ class EncoderDecoder : public StepModel<typename Family::Decoder> {
       for (int64_t r = 0; r < rows; ++r) state.append(this->kernels(), *cross_, k.row(r), v.row(r), nullptr);
     }
     SequenceState state = this->new_state();
-    state.source = std::move(read);
+    StateAccess::source(state) = std::move(read);
     return state;
   }
 

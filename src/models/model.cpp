@@ -6,44 +6,57 @@
 #include <numeric>
 #include <set>
 
+#include "core/byte_reader.h"
 #include "core/error.h"
 #include "models/registry.h"
+#include "models/state_access.h"
 
 namespace espalier {
-
-int64_t SequenceState::bytes() const {
-  int64_t total = 0;
-  for (const LayerState& layer : layers) total += layer.bytes();
-  for (const RowTail& tail : tails) total += tail.bytes();
-  for (size_t l = 0; source && l < source->layers.size(); ++l) total += source->layers[l].bytes();
-  return total;
-}
-
-const float* StepOutput::logits(size_t segment, int64_t row) const {
-  return rows[static_cast<size_t>(first_row[segment] + row)];
-}
-
-const float* StepOutput::hidden(size_t segment, int64_t row) const {
-  return hidden_rows.empty() ? nullptr : hidden_rows[static_cast<size_t>(first_row[segment] + row)];
-}
 
 void Model::token_rows(int32_t, float*, float*) const {
   throw NotSupported(error_text("model", "a decoder", config().family));
 }
 
-void Model::step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const {
-  if (!gives(what)) {
-    static constexpr const char* kParts[] = {"a head for words", "hidden states", "a pooler", "a classification head"};
-    throw NotSupported(
-        error_text("model", std::string("one with ") + kParts[static_cast<int>(what)], "no such tensors in its files"));
+void Model::step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output,
+                 StepObserver* observer) const {
+  for (const Segment& segment : segments) {
+    for (const OutputKind& kind : kOutputKinds) {
+      if (segment.wanted != Wanted::kNone && segment.outputs.has(kind.output) && !gives(kind.output)) {
+        throw NotSupported(error_text("model", std::string("one with ") + kind.part, "no such tensors in its files"));
+      }
+    }
   }
-  run(segments, workspace, output, what);
+  run(segments, workspace, output, observer);
 }
 
 SequenceState Model::new_state() const {
   SequenceState state;
-  for (const auto& mechanism : mechanisms()) state.layers.emplace_back(mechanism->layout());
-  for (const TailShape& shape : tails()) state.tails.emplace_back(shape);
+  for (const auto& mechanism : mechanisms()) StateAccess::layers(state).emplace_back(mechanism->layout());
+  for (const TailShape& shape : tails()) StateAccess::tails(state).emplace_back(shape);
+  return state;
+}
+
+SequenceState Model::read_state(ByteReader& reader) const {
+  SequenceState state;
+  std::vector<LayerState>& layers = StateAccess::layers(state);
+  const uint64_t count = reader.number("layer count", mechanisms().size());
+  if (count != mechanisms().size()) {
+    reader.refuse("layer count", std::to_string(mechanisms().size()), std::to_string(count));
+  }
+  for (uint64_t l = 0; l < count; ++l) {
+    const std::string field = "layer " + std::to_string(l);
+    std::string_view layer = reader.take(reader.number(field + " size", reader.left()), field);
+    layers.push_back(LayerState::deserialize(mechanisms()[l]->layout(), layer, reader.where() + ": " + field));
+    if (!layer.empty()) reader.refuse(field, "nothing after the state", std::to_string(layer.size()) + " bytes");
+    if (layers[l].length() != state.length()) {
+      reader.refuse(field + " length", std::to_string(state.length()), std::to_string(layers[l].length()));
+    }
+  }
+  for (const TailShape& shape : tails()) {
+    const std::string field = "last rows of layer " + std::to_string(shape.layer);
+    std::string_view tail = reader.take(static_cast<uint64_t>(RowTail(shape).bytes()), field);
+    StateAccess::tails(state).push_back(RowTail::deserialize(shape, tail, reader.where() + ": " + field));
+  }
   return state;
 }
 
@@ -69,36 +82,40 @@ int64_t Model::max_tree_depth(int64_t length) const {
 }
 
 void Model::commit(SequenceState& state, const Pending& pending, std::span<const int32_t> path) const {
-  if (config().bidirectional) throw InvalidArgument(error_text("commit", "rows of a decoder", "an encoder's"));
-  if (state.length() != pending.base) {
-    throw InvalidArgument(error_text("commit", "a state of " + std::to_string(pending.base) + " rows",
+  const std::vector<int32_t>& parents = StateAccess::parents(pending);
+  if (StateAccess::span(pending)) throw InvalidArgument(error_text("commit", "rows of a tree", "a span's"));
+  if (state.length() != StateAccess::base(pending)) {
+    throw InvalidArgument(error_text("commit", "a state of " + std::to_string(StateAccess::base(pending)) + " rows",
                                      std::to_string(state.length()) + " rows"));
   }
   int32_t previous = -1;
   for (const int32_t row : path) {
-    if (row < 0 || static_cast<size_t>(row) >= pending.parents.size() || pending.parents[row] != previous) {
+    if (row < 0 || row >= pending.rows() || parents[static_cast<size_t>(row)] != previous) {
       throw InvalidArgument(error_text("commit", "a path from the root", "row " + std::to_string(row)));
     }
     previous = row;
   }
-  ESPALIER_CHECK(state.layers.size() == pending.k.size() && pending.k.size() == pending.v.size() &&
-                 pending.k.size() == pending.extra.size() && state.tails.size() == pending.tails.size());
+  std::vector<LayerState>& layers = StateAccess::layers(state);
+  std::vector<RowTail>& tails = StateAccess::tails(state);
+  ESPALIER_CHECK(layers.size() == StateAccess::layers(pending) && tails.size() == StateAccess::tails(pending));
   // Reserving is all that can fail, so either every layer takes the path or none does.
-  for (LayerState& layer : state.layers) layer.reserve(static_cast<int64_t>(path.size()));
+  for (LayerState& layer : layers) layer.reserve(static_cast<int64_t>(path.size()));
   const FloatEnvironment environment;
-  for (size_t l = 0; l < state.layers.size(); ++l) {
-    const int64_t k_size = static_cast<int64_t>(pending.k[l].size() / pending.parents.size());
-    const int64_t v_size = static_cast<int64_t>(pending.v[l].size() / pending.parents.size());
-    const int64_t extra_size = static_cast<int64_t>(pending.extra[l].size() / pending.parents.size());
+  for (size_t l = 0; l < layers.size(); ++l) {
+    const auto row_of = [&](const std::vector<float>& rows, int32_t row) {
+      return rows.data() + row * (static_cast<int64_t>(rows.size()) / pending.rows());
+    };
     for (const int32_t row : path) {
-      state.layers[l].append(kernels(), *mechanisms()[l], pending.k[l].data() + row * k_size,
-                             pending.v[l].data() + row * v_size, pending.extra[l].data() + row * extra_size);
+      layers[l].append(kernels(), *mechanisms()[l], row_of(StateAccess::k(pending, l), row),
+                       row_of(StateAccess::v(pending, l), row), row_of(StateAccess::extra(pending, l), row));
     }
   }
-  for (size_t i = 0; i < state.tails.size(); ++i) {
-    RowTail& tail = state.tails[i];
+  for (size_t i = 0; i < tails.size(); ++i) {
+    RowTail& tail = tails[i];
     const auto kept = std::min(path.size(), static_cast<size_t>(tail.shape().rows));
-    for (const int32_t row : path.last(kept)) tail.append(pending.tails[i].data() + row * tail.shape().width);
+    for (const int32_t row : path.last(kept)) {
+      tail.append(StateAccess::tail(pending, i).data() + row * tail.shape().width);
+    }
   }
 }
 
@@ -117,7 +134,7 @@ void Model::prefill(SequenceState& state, std::span<const int32_t> tokens, Works
     const int64_t rows = std::min(chunk, count - begin);
     const bool final_chunk = begin + rows == count;
     Segment segment{.state = &state, .tokens = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(rows))};
-    segment.logits = each_row ? Logits::kAll : (final_chunk && last ? Logits::kLast : Logits::kNone);
+    segment.wanted = each_row ? Wanted::kAll : (final_chunk && last ? Wanted::kLast : Wanted::kNone);
     step({&segment, 1}, workspace, output);
     if (each_row) {
       for (int64_t r = 0; r < rows; ++r) each_row(begin + r, output.logits(0, r));

@@ -19,58 +19,14 @@
 #include "core/thread_pool.h"
 #include "kernels/packed_matrix.h"
 #include "models/context.h"
+#include "models/segment.h"
+#include "models/sequence_state.h"
+#include "models/step_observer.h"
+#include "models/step_output.h"
 
 namespace espalier {
 
-// What an encoder made of a source text: each decoder layer's keys and values, and how they are attended to.
-struct SourceState {
-  std::vector<LayerState> layers;
-  std::shared_ptr<const Mechanism> mechanism;
-};
-
-// Everything that a sequence's past means to the model. Copy it to fork.
-struct SequenceState {
-  std::vector<LayerState> layers;
-  std::vector<RowTail> tails;                 // of Model::tails(), in their order
-  std::shared_ptr<const SourceState> source;  // of an encoder-decoder; shared by forks
-
-  int64_t length() const { return layers.empty() ? 0 : layers[0].length(); }
-  int64_t bytes() const;
-};
-
-// Which rows' outputs are wanted.
-enum class Logits { kNone, kFirst, kLast, kAll };
-
-struct Segment {
-  const SequenceState* state = nullptr;
-  std::span<const int32_t> tokens;   // [R >= 1]
-  std::span<const int32_t> parents;  // [R] index of the parent, -1 for the state, parent < own index; empty: a chain
-  Logits logits = Logits::kAll;
-  std::span<const int32_t> token_types = {};  // [R], of models that have them; empty: all 0
-};
-
-// The rows that a step computed for one segment, waiting to be committed.
-struct Pending {
-  int64_t base = 0;                       // the state's length that the rows follow
-  std::vector<int32_t> parents;           // [R]
-  std::vector<std::vector<float>> k, v;   // per layer [R, Hk, Dk], [R, Hk, Dv]
-  std::vector<std::vector<float>> extra;  // per layer [R, Hk, dim_extra]
-  std::vector<std::vector<float>> tails;  // per tail [R, width]
-};
-
-struct StepOutput {
-  // What was asked for of (segment, row), [width]: logits [V], or another Output. Valid until the next step with the
-  // same workspace. Null if not asked for.
-  const float* logits(size_t segment, int64_t row) const;
-  // The state after the final norm [d] that an output was made of; for the same rows. Null where a model keeps none.
-  const float* hidden(size_t segment, int64_t row) const;
-
-  int64_t width = 0;
-  std::vector<Pending> pending;    // one per segment
-  std::vector<const float*> rows;  // all rows, null where not asked for
-  std::vector<const float*> hidden_rows;
-  std::vector<int64_t> first_row;  // per segment
-};
+class ByteReader;
 
 // Memory that steps reuse. One per thread of control.
 struct Workspace {
@@ -108,7 +64,10 @@ class Model {
   // Tensors that own_weights asked for, but which run as `weights`.
   virtual const std::vector<std::string>& converted() const = 0;
 
+  // The state before the first token.
   SequenceState new_state() const;
+  // The inverse of SequenceState::serialize(). Throws CorruptFile naming the field.
+  SequenceState read_state(ByteReader& reader) const;
   // The state before the first token of an encoder-decoder's text about `source`: the encoder runs once. Throws
   // NotSupported for other models, InvalidArgument for a token outside the vocabulary or an empty source.
   virtual SequenceState read_source(std::span<const int32_t> source, Workspace& workspace) const;
@@ -119,15 +78,15 @@ class Model {
   // Chains have no limit.
   int64_t max_tree_depth(int64_t length) const;
 
-  // Runs all segments at once. `output` is reused memory. Throws InvalidArgument for a token outside the
-  // vocabulary, a malformed tree, a tree beyond max_tree_depth(), or positions beyond the model's; NotSupported for an
-  // output that the model does not give. The rows of an encoder's segment are a span: they see each other, follow an
-  // empty state, and are not to be committed.
+  // Runs all segments at once. `output` is reused memory; `observer` may be null. Throws InvalidArgument for a token
+  // outside the vocabulary, a malformed tree, a tree beyond max_tree_depth(), or positions beyond the model's;
+  // NotSupported for an output or a mask that the model does not have. Rows of an encoder follow an empty state.
   void step(std::span<const Segment> segments, Workspace& workspace, StepOutput& output,
-            Output what = Output::kLogits) const;
+            StepObserver* observer = nullptr) const;
 
   // Takes the rows `path` (root first, each the parent of the next) into every layer, or into none. Throws
-  // InvalidArgument when the state is not the one the step saw (by length) or the path is not a path.
+  // InvalidArgument when the state is not the one the step saw (by length), the rows are a span's, or the path is not a
+  // path.
   void commit(SequenceState& state, const Pending& pending, std::span<const int32_t> path) const;
   // A chain's first `rows` rows.
   void commit_chain(SequenceState& state, const Pending& pending, int64_t rows) const;
@@ -140,7 +99,8 @@ class Model {
   static constexpr int64_t kPrefillChunk = 256;
 
  protected:
-  virtual void run(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const = 0;
+  virtual void run(std::span<const Segment> segments, Workspace& workspace, StepOutput& output,
+                   StepObserver* observer) const = 0;
 };
 
 // Builds the family that `files.config` names. Throws NotSupported for an unknown one.

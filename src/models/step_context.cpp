@@ -7,18 +7,20 @@
 #include "attention/attend.h"
 #include "attention/short_convolution.h"
 #include "models/rotary.h"
+#include "models/state_access.h"
 
 namespace espalier {
 
 StepContext::StepContext(const Kernels& kernels, Workspace& workspace,
                          const std::vector<std::unique_ptr<Mechanism>>& mechanisms, const ModelConfig& config,
-                         const StepRows& rows, std::vector<Pending>& pending)
+                         const StepRows& rows, std::vector<Pending>& pending, StepObserver* observer)
     : kernels_(kernels),
       workspace_(workspace),
       mechanisms_(mechanisms),
       config_(config),
       rows_(rows),
-      pending_(pending) {
+      pending_(pending),
+      observer_(observer) {
   if (config.rotary_dim == 0) return;
   const int64_t half = config.rotary_dim / 2;
   const int64_t count = static_cast<int64_t>(rows.positions.size());
@@ -56,7 +58,14 @@ void StepContext::copy(const Rows& from, Rows& to) {
 
 Rows StepContext::embed(const StepMatrix& table, std::span<const int32_t> tokens) {
   Rows x = allocate(static_cast<int64_t>(tokens.size()), table.weight.inputs());
-  each_row(x.rows, x.columns * 4, [&](int64_t r) { table.weight.row(tokens[r], x.row(r)); });
+  each_row(x.rows, x.columns * 4, [&](int64_t r) {
+    const float* vector = rows_.vectors.empty() ? nullptr : rows_.vectors[static_cast<size_t>(r)];
+    if (vector) {
+      std::copy_n(vector, x.columns, x.row(r));
+    } else {
+      table.weight.row(tokens[r], x.row(r));
+    }
+  });
   return x;
 }
 
@@ -157,14 +166,14 @@ Rows StepContext::scale_shift(const Rows& x, const std::vector<float>& scale, co
 template <class Body>
 void StepContext::each_row_with_tail(int64_t layer, TailSite site, const Rows& x, Body&& body) {
   for (size_t s = 0; s < rows_.segments.size(); ++s) {
-    const std::vector<RowTail>& tails = rows_.segments[s].state->tails;
+    const std::vector<RowTail>& tails = StateAccess::tails(*rows_.segments[s].state);
     const auto tail = std::find_if(tails.begin(), tails.end(), [&](const RowTail& own) {
       return own.shape().layer == layer && own.shape().site == site;
     });
     const int64_t width = tail->shape().width, first = rows_.first_row[s];
-    const int64_t count = static_cast<int64_t>(rows_.segments[s].tokens.size());
-    if (!config_.bidirectional) {  // a span is not committed
-      std::vector<float>& kept = pending_[s].tails[static_cast<size_t>(tail - tails.begin())];
+    const int64_t count = rows_.counts[s];
+    if (!rows_.span[s]) {  // a span is not committed
+      std::vector<float>& kept = StateAccess::tail(pending_[s], static_cast<size_t>(tail - tails.begin()));
       kept.resize(static_cast<size_t>(count * width));
       for (int64_t r = 0; r < count; ++r) std::copy_n(x.row(first + r), width, kept.data() + r * width);
     }
@@ -224,13 +233,16 @@ Rows StepContext::attend(int64_t layer, const Rows& hidden, const Rows& q, const
 Rows StepContext::attend_filtered(int64_t layer, const Rows& hidden, const Rows& q, const Rows& k, const Rows& v,
                                   const std::vector<float>* bias) {
   Rows out = allocate(q.rows, config_.num_attention_heads * config_.dim_v());
+  const auto own = static_cast<size_t>(layer);
   std::vector<SegmentRows> segments;
   for (size_t s = 0; s < rows_.segments.size(); ++s) {
     const int64_t first = rows_.first_row[s];
-    const int64_t count = static_cast<int64_t>(rows_.segments[s].tokens.size());
-    const StateLayout& layout = rows_.segments[s].state->layers[layer].layout();
-    pending_[s].extra[layer].resize(static_cast<size_t>(count * layout.heads_kv * layout.dim_extra));
-    segments.push_back({.state = &rows_.segments[s].state->layers[layer],
+    const int64_t count = rows_.counts[s];
+    const LayerState& state = StateAccess::layers(*rows_.segments[s].state)[own];
+    const StateLayout& layout = state.layout();
+    std::vector<float>& extra = StateAccess::extra(pending_[s], own);
+    extra.resize(static_cast<size_t>(count * layout.heads_kv * layout.dim_extra));
+    segments.push_back({.state = &state,
                         .rows = count,
                         .parent = rows_.parents.data() + first,
                         .depth = rows_.depths.data() + first,
@@ -245,14 +257,15 @@ Rows StepContext::attend_filtered(int64_t layer, const Rows& hidden, const Rows&
                         .out_stride = out.columns,
                         .hidden = hidden.row(first),
                         .hidden_stride = hidden.columns,
-                        .span = config_.bidirectional,
+                        .span = rows_.span[s] != 0,
                         .bias = {bias ? bias->data() : nullptr, config_.relative_bias_reach},
-                        .extra = pending_[s].extra[layer].data()});
-    if (config_.bidirectional) continue;  // a span is not committed
-    pending_[s].k[layer].assign(k.row(first), k.row(first) + count * k.columns);
-    pending_[s].v[layer].assign(v.row(first), v.row(first) + count * v.columns);
+                        .extra = extra.data()});
+    if (rows_.span[s]) continue;  // a span is not committed
+    StateAccess::k(pending_[s], own).assign(k.row(first), k.row(first) + count * k.columns);
+    StateAccess::v(pending_[s], own).assign(v.row(first), v.row(first) + count * v.columns);
   }
-  espalier::attend(kernels_, workspace_.pool, workspace_.arena, *mechanisms_[layer], segments);
+  espalier::attend(kernels_, workspace_.pool, workspace_.arena, *mechanisms_[own], segments);
+  for (size_t s = 0; observer_ && s < segments.size(); ++s) observer_->attended(layer, s, segments[s]);
   return out;
 }
 
@@ -261,9 +274,9 @@ Rows StepContext::attend_source(int64_t layer, const Rows& q) {
   std::vector<SegmentRows> segments;
   for (size_t s = 0; s < rows_.segments.size(); ++s) {
     const int64_t first = rows_.first_row[s];
-    const SourceState& source = *rows_.segments[s].state->source;
+    const SourceState& source = *StateAccess::source(*rows_.segments[s].state);
     segments.push_back({.state = &source.layers[static_cast<size_t>(layer)],
-                        .rows = static_cast<int64_t>(rows_.segments[s].tokens.size()),
+                        .rows = rows_.counts[s],
                         .parent = rows_.parents.data() + first,
                         .depth = rows_.depths.data() + first,
                         .chain = true,
@@ -278,7 +291,9 @@ Rows StepContext::attend_source(int64_t layer, const Rows& q) {
                         .span = true,
                         .keys = false});
   }
-  espalier::attend(kernels_, workspace_.pool, workspace_.arena, *rows_.segments[0].state->source->mechanism, segments);
+  const Mechanism& mechanism = *StateAccess::source(*rows_.segments[0].state)->mechanism;
+  espalier::attend(kernels_, workspace_.pool, workspace_.arena, mechanism, segments);
+  for (size_t s = 0; observer_ && s < segments.size(); ++s) observer_->attended_source(layer, s, segments[s]);
   return out;
 }
 
@@ -305,10 +320,14 @@ Rows StepContext::add(const Rows& a, const Rows& b) {
 }
 
 Rows StepContext::output_rows(const Rows& x) {
-  if (static_cast<int64_t>(rows_.wanted.size()) == x.rows) return x;
-  Rows y = allocate(static_cast<int64_t>(rows_.wanted.size()), x.columns);
+  return select(x, rows_.wanted);
+}
+
+Rows StepContext::select(const Rows& x, const std::vector<int64_t>& rows) {
+  if (static_cast<int64_t>(rows.size()) == x.rows) return x;
+  Rows y = allocate(static_cast<int64_t>(rows.size()), x.columns);
   for (int64_t i = 0; i < y.rows; ++i) {
-    std::memcpy(y.row(i), x.row(rows_.wanted[i]), static_cast<size_t>(x.columns) * sizeof(float));
+    std::memcpy(y.row(i), x.row(rows[static_cast<size_t>(i)]), static_cast<size_t>(x.columns) * sizeof(float));
   }
   return y;
 }

@@ -25,9 +25,12 @@ struct StepRows {
   std::vector<int64_t> first_row;                // per segment
   std::vector<int32_t> tokens, parents, depths;  // [R]; parents and depths within the segment
   std::vector<int64_t> positions;                // [R]
+  std::vector<const float*> vectors;             // [R] rows in place of tokens' embeddings, null: none; empty: nowhere
   std::vector<int32_t> token_types;              // [R]
-  std::vector<uint8_t> chain;                    // per segment
-  std::vector<int64_t> wanted;                   // rows whose logits are wanted, ascending
+  std::vector<int64_t> counts;                   // per segment: its rows
+  std::vector<uint8_t> chain, span;              // per segment
+  std::vector<int64_t> wanted;                   // rows whose outputs are wanted, ascending,
+  std::vector<OutputSet> wanted_outputs;         // and which
 };
 
 class StepContext {
@@ -37,9 +40,10 @@ class StepContext {
   using Vector = std::vector<float>;
   using Tokens = std::span<const int32_t>;
 
-  // Keeps references; `pending` receives every layer's k and v rows.
+  // Keeps references; `pending` receives every layer's k and v rows. `observer` may be null.
   StepContext(const Kernels& kernels, Workspace& workspace, const std::vector<std::unique_ptr<Mechanism>>& mechanisms,
-              const ModelConfig& config, const StepRows& rows, std::vector<Pending>& pending);
+              const ModelConfig& config, const StepRows& rows, std::vector<Pending>& pending,
+              StepObserver* observer = nullptr);
 
   Rows embed(const StepMatrix& table, std::span<const int32_t> tokens);
   Rows add_positions(const Rows& x, const StepMatrix& table);
@@ -71,6 +75,7 @@ class StepContext {
   Rows add(const Rows& a, const Rows& b);
   Rows add_vector(const Rows& x, const std::vector<float>& vector);
   Rows output_rows(const Rows& x);
+  Rows select(const Rows& x, const std::vector<int64_t>& rows);  // [rows.size(), columns]; x where that is all
 
   // A layer's memory is given back at its end; only its result stays.
   template <class Body>
@@ -111,6 +116,7 @@ class StepContext {
   const ModelConfig& config_;
   const StepRows& rows_;
   std::vector<Pending>& pending_;
+  StepObserver* observer_;
   Rows next_;
   float* cosine_ = nullptr;  // [R, D/2]
   float* sine_ = nullptr;

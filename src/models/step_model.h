@@ -49,24 +49,37 @@ class StepModel : public Model {
   const std::vector<std::string>& converted() const override { return converted_; }
 
  protected:
-  void run(std::span<const Segment> segments, Workspace& workspace, StepOutput& output, Output what) const override {
+  void run(std::span<const Segment> segments, Workspace& workspace, StepOutput& output,
+           StepObserver* observer) const override {
     const StepRows rows = gather_rows(*this, segments, output);
     const FloatEnvironment environment;
     workspace.arena.reset();
-    StepContext context(kernels_, workspace, mechanisms_, config_, rows, output.pending);
+    StepContext context(kernels_, workspace, mechanisms_, config_, rows, output.pending, observer);
     const Rows hidden = forward_hidden<Family>(context, config_, weights_, std::span<const int32_t>(rows.tokens));
-    const Rows wanted = output_of<Family>(context, config_, weights_, hidden, what);
-    output.width = wanted.columns;
     for (size_t i = 0; i < rows.wanted.size(); ++i) {
-      const auto row = static_cast<size_t>(rows.wanted[i]);
-      output.rows[row] = wanted.row(static_cast<int64_t>(i));
-      output.hidden_rows[row] = hidden.row(static_cast<int64_t>(i));
+      output.set(Output::kHidden, hidden.columns, rows.wanted[i], hidden.row(static_cast<int64_t>(i)));
+    }
+    for (const OutputKind& kind : kOutputKinds) {
+      if (kind.output != Output::kHidden) give(kind.output, context, rows, hidden, output);
     }
   }
 
   const typename Family::template Weights<StepContext>& weights() const { return weights_; }
 
  private:
+  // One output of those wanted rows, with their hidden states, whose segments ask for it.
+  void give(Output what, StepContext& context, const StepRows& rows, const Rows& hidden, StepOutput& output) const {
+    std::vector<int64_t> asked;
+    for (size_t i = 0; i < rows.wanted.size(); ++i) {
+      if (rows.wanted_outputs[i].has(what)) asked.push_back(static_cast<int64_t>(i));
+    }
+    if (asked.empty()) return;
+    const Rows given = output_of<Family>(context, config_, weights_, context.select(hidden, asked), what);
+    for (size_t i = 0; i < asked.size(); ++i) {
+      output.set(what, given.columns, rows.wanted[static_cast<size_t>(asked[i])], given.row(static_cast<int64_t>(i)));
+    }
+  }
+
   ModelConfig config_;
   const Kernels& kernels_;
   std::vector<std::unique_ptr<Mechanism>> mechanisms_;

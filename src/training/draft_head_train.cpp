@@ -127,11 +127,11 @@ void add_hidden(const Model& model, Workspace& workspace, const SelfText& text, 
   const std::span<const int32_t> tokens(text.tokens);
   for (size_t begin = 0; begin < tokens.size(); begin += Model::kPrefillChunk) {
     const size_t rows = std::min(static_cast<size_t>(Model::kPrefillChunk), tokens.size() - begin);
-    const Segment segment{.state = &state, .tokens = tokens.subspan(begin, rows)};
-    model.step({&segment, 1}, workspace, output, Output::kHidden);
+    const Segment segment{.state = &state, .tokens = tokens.subspan(begin, rows), .outputs = Output::kHidden};
+    model.step({&segment, 1}, workspace, output);
     for (size_t r = 0; r < rows; ++r) {
       const float* row = output.hidden(0, static_cast<int64_t>(r));
-      if (begin + r >= first) out.insert(out.end(), row, row + output.width);
+      if (begin + r >= first) out.insert(out.end(), row, row + output.width(Output::kHidden));
     }
     model.commit_chain(state, output.pending[0], static_cast<int64_t>(rows));
   }

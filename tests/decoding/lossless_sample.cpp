@@ -14,6 +14,7 @@
 #include "decoding/generate.h"
 #include "support/adversarial_drafter.h"
 #include "support/attentions.h"
+#include "support/state_bytes.h"
 #include "support/tiny_model.h"
 
 namespace {
@@ -36,13 +37,6 @@ struct Manner {
   int64_t tree_nodes(Random& random) const { return deep ? 32 + random.below(31) : kNodes[random.below(5)]; }
   const testing::DrafterManner& drafter() const { return deep ? testing::kConfident : testing::kDoubtful; }
 };
-
-std::string bytes(const SequenceState& state) {
-  std::string text;
-  for (const LayerState& layer : state.layers) layer.serialize(text);
-  for (const RowTail& tail : state.tails) tail.serialize(text);
-  return text;
-}
 
 struct Tally {
   int64_t cases = 0, different = 0, steps = 0, steps_with_tree = 0, output = 0;
@@ -80,7 +74,8 @@ void try_case(const Model& model, int64_t number, const Manner& manner, Workspac
   };
   const GenerateResult speculated = generator.generate(request);
   ++tally.cases;
-  bool different = plain.tokens != speculated.tokens || bytes(plain.state) != bytes(speculated.state) ||
+  bool different = plain.tokens != speculated.tokens ||
+                   testing::state_bytes(plain.state) != testing::state_bytes(speculated.state) ||
                    plain.logprobs.size() != speculated.logprobs.size();
   for (size_t i = 0; !different && i < plain.logprobs.size(); ++i) {
     different = plain.logprobs[i].logprob != speculated.logprobs[i].logprob;

@@ -5,18 +5,13 @@
 #include "decoding/generate.h"
 #include "support/adversarial_drafter.h"
 #include "support/attentions.h"
+#include "support/state_bytes.h"
 #include "support/tiny_model.h"
 
 namespace espalier {
 namespace {
 
 using testing::AdversarialDrafter;
-
-std::string bytes(const SequenceState& state) {
-  std::string text;
-  for (const LayerState& layer : state.layers) layer.serialize(text);
-  return text;
-}
 
 // The same request, with trees of up to `nodes` drafted by one who knows the answer, mostly.
 GenerateRequest drafted(const GenerateRequest& plain, const GenerateResult& answer, int64_t nodes, int64_t vocab_size,
@@ -37,7 +32,7 @@ GenerateRequest drafted(const GenerateRequest& plain, const GenerateResult& answ
 void expect_same(const GenerateResult& plain, const GenerateResult& other) {
   EXPECT_EQ(plain.tokens, other.tokens);
   EXPECT_EQ(plain.finish_reason, other.finish_reason);
-  EXPECT_EQ(bytes(plain.state), bytes(other.state));
+  EXPECT_EQ(testing::state_bytes(plain.state), testing::state_bytes(other.state));
   ASSERT_EQ(plain.logprobs.size(), other.logprobs.size());
   for (size_t i = 0; i < plain.logprobs.size(); ++i) EXPECT_EQ(plain.logprobs[i].logprob, other.logprobs[i].logprob);
 }

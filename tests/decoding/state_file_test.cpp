@@ -11,6 +11,8 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "models/state_access.h"
+#include "support/state_bytes.h"
 #include "support/tiny_model.h"
 
 namespace espalier {
@@ -18,6 +20,7 @@ namespace {
 
 using testing::load_tiny_model;
 using testing::random_tokens;
+using testing::state_bytes;
 
 constexpr size_t kHash = 64;
 
@@ -37,12 +40,6 @@ std::string sealed(std::string content) {
   return content + sha256(std::as_bytes(std::span(content.data(), content.size())));
 }
 
-std::string canonical(const SequenceState& state) {
-  std::string bytes;
-  for (const LayerState& layer : state.layers) layer.serialize(bytes);
-  return bytes;
-}
-
 TEST(StateFile, ComesBackAsItWas) {
   for (const std::string spec : {"softmax", "window(group=8,sinks=2)", "lolcats(group=8)", "augmented(group=8)",
                                  "gated_delta(conv=4)", "gated_delta(conv=1)"}) {
@@ -53,7 +50,7 @@ TEST(StateFile, ComesBackAsItWas) {
       const SavedState back = parse_state(bytes, binding_of(*model), *model, "x");
       EXPECT_EQ(back.tokens, saved.tokens);
       EXPECT_EQ(back.state.length(), length);
-      EXPECT_EQ(canonical(back.state), canonical(saved.state)) << spec << " " << length;
+      EXPECT_EQ(state_bytes(back.state), state_bytes(saved.state)) << spec << " " << length;
     }
   }
 }
@@ -233,6 +230,7 @@ TEST(StateFile, TheBodyMustFitTheModel) {
       EXPECT_NE(std::string(error.what()).find("past.state: " + part), std::string::npos) << error.what();
     }
   };
+  const SavedState other = some_state(*model, 3);
   SavedState changed = saved;
   changed.tokens.back() = 97;  // the first id that is none
   refused(changed, *model, "token");
@@ -244,16 +242,16 @@ TEST(StateFile, TheBodyMustFitTheModel) {
   changed.tokens = {saved.tokens.begin(), saved.tokens.begin() + 4};  // as many: nothing waits
   EXPECT_EQ(parse_state(serialize_state(changed, binding), binding, *model, "x").state.length(), 4);
   changed = saved;
-  changed.state.layers.pop_back();
+  StateAccess::layers(changed.state).pop_back();
   refused(changed, *model, "layer count");
   changed = saved;
-  changed.state.layers.push_back(changed.state.layers[0]);
+  StateAccess::layers(changed.state).push_back(StateAccess::layers(changed.state)[0]);
   refused(changed, *model, "layer count");
   changed = saved;
-  changed.state.layers[1] = some_state(*model, 3).state.layers[1];
+  StateAccess::layers(changed.state)[1] = StateAccess::layers(other.state)[1];
   refused(changed, *model, "layer 1");
   changed = saved;
-  changed.state.layers[0] = some_state(*model, 3).state.layers[0];
+  StateAccess::layers(changed.state)[0] = StateAccess::layers(other.state)[0];
   refused(changed, *model, "layer 1");
   // The same bytes under models of other sizes.
   refused(saved, *load_tiny_model({.layers = 3, .attention = {"window(group=8)"}}), "layer count");
@@ -310,7 +308,7 @@ TEST(StateFile, GoesOnAsIfNothingHadHappened) {
   std::vector<int32_t> tokens = begun.tokens;
   tokens.insert(tokens.end(), ended.tokens.begin(), ended.tokens.end());
   EXPECT_EQ(tokens, expected.tokens);
-  EXPECT_EQ(canonical(ended.state), canonical(expected.state));
+  EXPECT_EQ(state_bytes(ended.state), state_bytes(expected.state));
 }
 
 }  // namespace

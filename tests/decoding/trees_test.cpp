@@ -11,8 +11,8 @@
 #include "decoding/acceptance_rates.h"
 #include "decoding/drafters/merge.h"
 #include "decoding/generate.h"
-#include "decoding/speculative.h"
 #include "decoding/tree_cost.h"
+#include "decoding/tree_strategy.h"
 #include "support/tiny_model.h"
 
 namespace espalier {
@@ -363,14 +363,14 @@ struct Planner {
   AcceptanceRates rates;
   StepCost cost;
   ScriptedDrafter* drafter = nullptr;
-  std::unique_ptr<SpeculativeStrategy> strategy;
+  std::unique_ptr<TreeStrategy> strategy;
 
   Planner(const Script& script, const SpeculationOptions& options, const StepCost& step_cost = {}, bool costly = false)
       : cost(step_cost) {
     std::vector<std::unique_ptr<Drafter>> drafters;
     drafters.push_back(std::make_unique<ScriptedDrafter>(script, costly));
     drafter = static_cast<ScriptedDrafter*>(drafters[0].get());
-    strategy = std::make_unique<SpeculativeStrategy>(options, std::move(drafters), cost, rates, 100);
+    strategy = std::make_unique<TreeStrategy>(options, std::move(drafters), cost, rates, 100);
   }
   DraftTree plan(int64_t max_depth = 50, int64_t batch = 1) {
     DraftTree tree;
@@ -581,8 +581,8 @@ TEST(Drafting, KnowsTheTextAndTheStateBehindIt) {
     ASSERT_EQ(roots[i].observed, Tokens(text.begin(), text.begin() + static_cast<int64_t>(known))) << i;
     SequenceState state = model->new_state();
     StepOutput output;
-    const Segment segment{.state = &state, .tokens = std::span(text).first(known - 1)};
-    model->step({&segment, 1}, workspace, output, Output::kHidden);
+    const Segment segment{.state = &state, .tokens = std::span(text).first(known - 1), .outputs = Output::kHidden};
+    model->step({&segment, 1}, workspace, output);
     const float* hidden = output.hidden(0, static_cast<int64_t>(known) - 2);
     ASSERT_EQ(roots[i].hidden, std::vector<float>(hidden, hidden + model->config().hidden_size)) << i;
     known += static_cast<size_t>(result.stats.step_tokens[i]);

@@ -3,10 +3,12 @@
 #include <gtest/gtest.h>
 
 #include <map>
+#include <numeric>
 
 #include "core/error.h"
 #include "core/tokenizer_data.h"
 #include "evaluation/step_times.h"
+#include "models/state_access.h"
 #include "support/byte_level.h"
 #include "support/tiny_model.h"
 
@@ -36,23 +38,22 @@ class RememberingModel : public Model {
   int64_t weight_bytes() const override { return 1; }
   int64_t parameters() const override { return 1; }
 
-  void run(std::span<const Segment> segments, Workspace&, StepOutput& output, Output) const override {
+  void run(std::span<const Segment> segments, Workspace&, StepOutput& output, StepObserver*) const override {
     const Segment& segment = segments[0];
     text_.resize(static_cast<size_t>(segment.state->length()));
     const size_t rows = segment.tokens.size();
     logits_.assign(rows * 256, 0.0f);
-    output.pending.assign(1, {});
-    output.pending[0].base = segment.state->length();
-    output.pending[0].k = {std::vector<float>(rows * 16)};
-    output.pending[0].v = {std::vector<float>(rows * 16)};
-    output.pending[0].extra.resize(1);
-    output.first_row = {0};
-    output.rows.clear();
+    output.pending.resize(1);
+    std::vector<int32_t> parents(rows);
+    std::iota(parents.begin(), parents.end(), -1);
+    StateAccess::start(output.pending[0], segment.state->length(), false, parents, 1, 0);
+    StateAccess::k(output.pending[0], 0).assign(rows * 16, 0.0f);
+    StateAccess::v(output.pending[0], 0).assign(rows * 16, 0.0f);
+    output.start({0}, static_cast<int64_t>(rows));
     for (size_t r = 0; r < rows; ++r) {
-      output.pending[0].parents.push_back(static_cast<int32_t>(r) - 1);
       text_.push_back(segment.tokens[r]);
       logits_[r * 256 + static_cast<size_t>(remembered())] = 20.0f;
-      output.rows.push_back(logits_.data() + r * 256);
+      output.set(Output::kLogits, 256, static_cast<int64_t>(r), logits_.data() + r * 256);
     }
   }
 

@@ -11,6 +11,7 @@
 
 #include "core/hash.h"
 #include "examples/my_attention.h"
+#include "models/state_access.h"
 #include "support/attentions.h"
 #include "support/tiny_model.h"
 #include "support/trees.h"
@@ -38,7 +39,7 @@ std::string hash_of(const testing::TinyModel& shape, WeightType weights, Isa isa
   for (int32_t node = 0; node < tree.size(); ++node) add(output.logits(0, node));
   model->commit(state, output.pending[0], tree.path(tree.size() - 1));
   std::string bytes;
-  for (const LayerState& layer : state.layers) layer.serialize(bytes);
+  for (const LayerState& layer : StateAccess::layers(state)) layer.serialize(bytes);
   hash.add(std::as_bytes(std::span(bytes)));
   return hash.finish().substr(0, 16);
 }

@@ -5,6 +5,7 @@
 #include <cmath>
 
 #include "checkpoint/safetensors.h"
+#include "models/state_access.h"
 #include "models/step_context.h"
 #include "models/step_loader.h"
 
@@ -54,20 +55,20 @@ Values run(const Golden& golden, const ModelConfig& config, const Layer& layer, 
   for (float& tap : taps) tap /= local_factor;
   mechanisms[0]->load({{global_factor / local_factor}, taps});
   SequenceState state;
-  state.layers.emplace_back(mechanisms[0]->layout());
+  StateAccess::layers(state).emplace_back(mechanisms[0]->layout());
   const std::vector<int32_t> ids(static_cast<size_t>(tokens));
   const Segment segment{.state = &state, .tokens = ids};
   StepRows rows{.segments = {&segment, 1}, .first_row = {0}};
   rows.chain = {1};
+  rows.span = {0};
+  rows.counts = {tokens};
   for (int32_t t = 0; t < tokens; ++t) {
     rows.parents.push_back(t - 1);
     rows.depths.push_back(t);
     rows.positions.push_back(t);
   }
   std::vector<Pending> pending(1);
-  pending[0].k.resize(1);
-  pending[0].v.resize(1);
-  pending[0].extra.resize(1);
+  StateAccess::start(pending[0], 0, false, rows.parents, 1, 0);
   Workspace workspace(2);
   const FloatEnvironment environment;
   StepContext context(best_kernels(), workspace, mechanisms, config, rows, pending);

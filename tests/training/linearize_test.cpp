@@ -145,13 +145,14 @@ TEST(Linearize, TeachesAnEncoderItsHiddenStates) {
   const int64_t row = static_cast<int64_t>(text.size()) / recipe.context / 2;  // the one that was kept apart
   const std::span<const int32_t> tokens =
       std::span(text).subspan(static_cast<size_t>(row * recipe.context), static_cast<size_t>(recipe.context));
-  const Segment a{.state = &first, .tokens = tokens}, b{.state = &second, .tokens = tokens};
+  const Segment a{.state = &first, .tokens = tokens, .outputs = Output::kHidden};
+  const Segment b{.state = &second, .tokens = tokens, .outputs = Output::kHidden};
   StepOutput expected, got;
-  teacher->step({&a, 1}, one, expected, Output::kHidden);
-  student->step({&b, 1}, two, got, Output::kHidden);
+  teacher->step({&a, 1}, one, expected);
+  student->step({&b, 1}, two, got);
   for (int64_t r = 0; r < recipe.context; ++r) {
-    for (int64_t c = 0; c < got.width; ++c) {
-      const double t = expected.logits(0, r)[c], d = got.logits(0, r)[c] - t;
+    for (int64_t c = 0; c < got.width(Output::kHidden); ++c) {
+      const double t = expected.hidden(0, r)[c], d = got.hidden(0, r)[c] - t;
       error += d * d;
       squares += t * t;
     }

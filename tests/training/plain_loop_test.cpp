@@ -236,13 +236,14 @@ class PlainHeadTraining {
       Workspace workspace(1);
       const SequenceState state = model_.new_state();
       StepOutput output;
-      const Segment segment{.state = &state, .tokens = whole};
-      model_.step({&segment, 1}, workspace, output, Output::kHidden);
+      const Segment segment{.state = &state, .tokens = whole, .outputs = Output::kHidden};
+      model_.step({&segment, 1}, workspace, output);
       for (size_t t = written - 1; t < whole.size(); ++t) {
         text.tokens.push_back(whole[t]);
         float* row = const_cast<float*>(output.hidden(0, static_cast<int64_t>(t)));
-        text.hidden.push_back(
-            at::from_blob(row, {output.width}, at::kFloat).to(at::kBFloat16).to(at::kDouble));  // as they are kept
+        text.hidden.push_back(at::from_blob(row, {output.width(Output::kHidden)}, at::kFloat)
+                                  .to(at::kBFloat16)
+                                  .to(at::kDouble));  // as they are kept
       }
       std::vector<Place>& places = (i - 1) % 20 == 19 ? held_out_ : starts_;
       for (size_t row = 0; row + 2 < text.tokens.size(); ++row) places.push_back({texts_.size(), row});

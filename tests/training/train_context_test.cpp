@@ -113,21 +113,22 @@ TEST(TrainContext, EqualsTheStepHalfOfAnEncoder) {
         types.push_back(testing::random_tokens(length, 2, 6));
       }
       for (size_t i = 0; i < texts.size(); ++i) {
-        segments.push_back({.state = &empty, .tokens = texts[i], .token_types = types[i]});
+        segments.push_back({.state = &empty, .tokens = texts[i], .outputs = what, .token_types = types[i]});
       }
       StepOutput output;
-      step->step(segments, workspace, output, what);
+      step->step(segments, workspace, output);
+      const int64_t width = output.width(what);
       for (size_t i = 0; i < texts.size(); ++i) {
         const auto length = static_cast<int64_t>(texts[i].size());
         TrainContext context(files.config, attention, 1, length);
         context.set_token_types(row_of(types[i]));
         const at::Tensor got = model->output(context, row_of(texts[i]), what).contiguous();
-        ASSERT_EQ(got.size(1), output.width);
+        ASSERT_EQ(got.size(1), width);
         double worst = 0.0;
         for (int64_t r = 0; r < length; ++r) {
-          for (int64_t c = 0; c < output.width; ++c) {
-            worst = std::max(
-                worst, std::abs(double{got.const_data_ptr<float>()[r * output.width + c]} - output.logits(i, r)[c]));
+          for (int64_t c = 0; c < width; ++c) {
+            worst = std::max(worst,
+                             std::abs(double{got.const_data_ptr<float>()[r * width + c]} - output.row(what, i, r)[c]));
           }
         }
         EXPECT_LT(worst, 5e-4) << spec << " " << length << " " << static_cast<int>(what);

@@ -56,7 +56,7 @@ void ModelDrafter::children(DraftCursor cursor, double reach, std::vector<DraftC
   std::reverse(path.begin(), path.end());
   const auto rows = static_cast<int64_t>(path.size());
   if (state_.length() + rows > model_.max_positions()) return;
-  const Segment segment{.state = &state_, .tokens = path, .logits = Logits::kLast};
+  const Segment segment{.state = &state_, .tokens = path, .wanted = Wanted::kLast};
   model_.step({&segment, 1}, workspace_, output_);
   const float* logits = output_.logits(0, rows - 1);
   const int64_t n = model_.config().vocab_size;

@@ -7,9 +7,10 @@
 #include "core/error.h"
 #include "core/file.h"
 #include "core/hash.h"
+#include "program/interrupt.h"
 #include "training/draft_head_train.h"
 #include "training/recipe.h"
-#include "training/verbs/verb.h"
+#include "training/verbs/verbs.h"
 
 namespace espalier {
 namespace {
@@ -65,12 +66,12 @@ int run(Arguments& a) {
   const DraftHeadResult result = train_draft_head(files, *model, workspace, a.options);
   print(result, a);
   if (!result.finished) std::fprintf(stderr, "stopped; go on with --resume\n");
-  return result.finished ? 0 : 130;
+  return result.finished ? kExitOk : kExitInterrupted;
 }
 
 }  // namespace
 
-std::function<int()> add_draft(CLI::App& app, const std::string& command) {
+Action add_draft(CLI::App& app, const std::string& command) {
   const auto a = std::make_shared<Arguments>();
   DraftHeadOptions& options = a->options;
   options.command = command;

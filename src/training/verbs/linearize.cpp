@@ -5,7 +5,8 @@
 #include <memory>
 #include <nlohmann/json.hpp>
 
-#include "training/verbs/verb.h"
+#include "program/interrupt.h"
+#include "training/verbs/verbs.h"
 
 namespace espalier {
 namespace {
@@ -63,12 +64,12 @@ int run(Arguments& a) {
   a.options.model_name = std::filesystem::path(a.model).filename().string();
   const LinearizeResult result = linearize(files, *tokenizer, a.options);
   print(result, a);
-  return result.finished ? 0 : 130;
+  return result.finished ? kExitOk : kExitInterrupted;
 }
 
 }  // namespace
 
-std::function<int()> add_linearize(CLI::App& app, const std::string& command) {
+Action add_linearize(CLI::App& app, const std::string& command) {
   const auto a = std::make_shared<Arguments>();
   a->options.command = command;
   app.description(

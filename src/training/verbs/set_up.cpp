@@ -1,31 +1,11 @@
 #include <ATen/Parallel.h>
 #include <malloc.h>
 
-#include <csignal>
 #include <thread>
 
-#include "training/verbs/verb.h"
+#include "training/verbs/verbs.h"
 
 namespace espalier {
-namespace {
-
-std::atomic<bool> stop_wanted = false;
-
-void on_interrupt(int) {
-  stop_wanted = true;
-  std::signal(SIGINT, SIG_DFL);
-}
-
-}  // namespace
-
-const std::atomic<bool>& interrupted() {
-  return stop_wanted;
-}
-
-void install_interrupt() {
-  std::signal(SIGINT, on_interrupt);
-}
-
 int training_threads(int threads) {
   return threads > 0 ? threads : static_cast<int>(std::thread::hardware_concurrency());
 }

@@ -6,17 +6,17 @@
 
 #include "decoding/acceptance_rates.h"
 #include "decoding/drafters/drafter.h"
-#include "decoding/speculation.h"
+#include "decoding/speculation_options.h"
 #include "decoding/strategy.h"
 #include "decoding/tree_cost.h"
 
 namespace espalier {
 
-class SpeculativeStrategy : public Strategy {
+class TreeStrategy : public Strategy {
  public:
   // `cost` and `rates` are shared by the sequences of an engine and outlive this.
-  SpeculativeStrategy(const SpeculationOptions& options, std::vector<std::unique_ptr<Drafter>> drafters,
-                      const StepCost& cost, AcceptanceRates& rates, int64_t vocab_size);
+  TreeStrategy(const SpeculationOptions& options, std::vector<std::unique_ptr<Drafter>> drafters, const StepCost& cost,
+               AcceptanceRates& rates, int64_t vocab_size);
 
   void observe(int32_t token) override;
   void see(const float* hidden) override;

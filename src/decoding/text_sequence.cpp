@@ -1,4 +1,4 @@
-#include "decoding/generation.h"
+#include "decoding/text_sequence.h"
 
 #include <algorithm>
 #include <limits>
@@ -34,55 +34,82 @@ bool begins_text(const Tokenizer* tokenizer, const GenerateRequest& request) {
 
 }  // namespace
 
-Generation::Generation(const Model& model, const Tokenizer* tokenizer, const GenerateRequest& request,
-                       std::unique_ptr<Strategy> strategy)
+TextSequence::TextSequence(const Model& model, const Tokenizer* tokenizer, GenerateRequest request,
+                           std::unique_ptr<Strategy> strategy)
     : model_(model),
-      request_(request),
+      tokenizer_(tokenizer),
+      request_(std::move(request)),
       strategy_(std::move(strategy)),
-      sampler_(request.options.sampler, model.kernels(), model.config().vocab_size, request.sequence),
-      text_(tokenizer, request.options.stop, request.on_text, begins_text(tokenizer, request)) {
-  check(request.options);
-  if (request.prompt.empty()) throw InvalidArgument(error_text("prompt", "at least one token", "none"));
-  result_.state = request.state.layers.empty() ? model.new_state() : request.state;
+      sampler_(request_.options.sampler, model.kernels(), model.config().vocab_size, request_.sequence),
+      text_(tokenizer, request_.options.stop, request_.on_text, begins_text(tokenizer, request_)) {
+  check(request_.options);
+  if (request_.prompt.empty()) throw InvalidArgument(error_text("prompt", "at least one token", "none"));
+  result_.state = request_.state.empty() ? model.new_state() : std::move(request_.state);
   const int64_t past = result_.state.length();
-  const int64_t length = past + static_cast<int64_t>(request.prompt.size());
-  const int64_t limit = context_limit(model, request.options.max_context);
+  const int64_t length = past + static_cast<int64_t>(request_.prompt.size());
+  const int64_t limit = context_limit(model, request_.options.max_context);
   if (length > limit) {
     throw InvalidArgument(error_text("prompt", "at most " + std::to_string(limit) + " tokens",
                                      std::to_string(length) + " tokens", "a shorter prompt or a linear attention"));
   }
   first_position_ = length;
-  max_tokens_ = std::min(request.options.max_tokens, limit - length);
-  context_ = request.history;
-  context_.insert(context_.end(), request.prompt.begin(), request.prompt.end());
-  for (const int32_t token : request.source) strategy_->observe(token);
+  max_tokens_ = std::min(request_.options.max_tokens, limit - length);
+  context_ = request_.history;
+  context_.insert(context_.end(), request_.prompt.begin(), request_.prompt.end());
+  for (const int32_t token : request_.source) strategy_->observe(token);
   for (const int32_t token : context_) strategy_->observe(token);
 }
 
-Segment Generation::plan(int64_t batch) {
+std::unique_ptr<TextSequence> TextSequence::fork(uint64_t sequence, std::unique_ptr<Strategy> strategy,
+                                                 std::function<void(std::string_view text)> on_text) const {
+  GenerateRequest request = request_;
+  request.sequence = sequence;
+  request.on_text = {};  // what is there was shown already
+  auto fork = std::make_unique<TextSequence>(model_, tokenizer_, std::move(request), std::move(strategy));
+  fork->result_.state = result_.state;
+  fork->result_.tokens = result_.tokens;
+  fork->result_.logprobs = result_.logprobs;
+  fork->result_.finish_reason = result_.finish_reason;
+  fork->context_ = context_;
+  fork->first_position_ = first_position_;
+  fork->max_tokens_ = max_tokens_;
+  fork->fed_ = fed_;
+  fork->finished_ = finished_;
+  for (const int32_t token : result_.tokens) {
+    fork->strategy_->observe(token);
+    fork->text_.push(token);
+  }
+  if (finished_) fork->text_.finish();
+  fork->text_.listen(std::move(on_text));
+  return fork;
+}
+
+void TextSequence::plan(const StepLimits& limits, std::vector<Segment>& segments) {
   Segment segment{.state = &result_.state};
   if (!decoding()) {
-    const size_t rows = std::min(static_cast<size_t>(Model::kPrefillChunk), request_.prompt.size() - fed_);
+    const size_t rows = std::min(static_cast<size_t>(limits.prompt_rows), request_.prompt.size() - fed_);
+    if (rows == 0) return;
     segment.tokens = std::span(request_.prompt).subspan(fed_, rows);
-    segment.logits = fed_ + rows == request_.prompt.size() && max_tokens_ > 0 ? Logits::kLast : Logits::kNone;
-    return segment;
+    segment.wanted = fed_ + rows == request_.prompt.size() && max_tokens_ > 0 ? Wanted::kLast : Wanted::kNone;
+    segments.push_back(segment);
+    return;
   }
   // A node is of use as long as a token may follow it.
   const int64_t left = max_tokens_ - static_cast<int64_t>(result_.tokens.size());
   const int64_t depth = std::min(left - 1, model_.max_tree_depth(result_.state.length()));
-  strategy_->plan(context_.back(), {.max_depth = depth, .batch = batch}, tree_);
+  strategy_->plan(context_.back(), {.max_depth = depth, .batch = limits.sequences}, tree_);
   segment.tokens = tree_.tokens;
   segment.parents = tree_.parents;
-  return segment;
+  segments.push_back(segment);
 }
 
-void Generation::take(const StepOutput& output, size_t index) {
+void TextSequence::take(const StepOutput& output, size_t index) {
   last_decoding_ = decoding();
   last_decoding_ ? take_tree(output, index) : take_prompt(output, index);
 }
 
-void Generation::take_prompt(const StepOutput& output, size_t index) {
-  const int64_t rows = static_cast<int64_t>(output.pending[index].parents.size());
+void TextSequence::take_prompt(const StepOutput& output, size_t index) {
+  const int64_t rows = output.pending[index].rows();
   model_.commit_chain(result_.state, output.pending[index], rows);
   fed_ += static_cast<size_t>(rows);
   if (!decoding()) return;
@@ -91,7 +118,7 @@ void Generation::take_prompt(const StepOutput& output, size_t index) {
   if (const float* hidden = output.hidden(index, rows - 1)) strategy_->see(hidden);
 }
 
-void Generation::take_tree(const StepOutput& output, size_t index) {
+void TextSequence::take_tree(const StepOutput& output, size_t index) {
   std::vector<int32_t> path, chosen;
   int32_t node = 0;
   while (node >= 0) {
@@ -110,7 +137,7 @@ void Generation::take_tree(const StepOutput& output, size_t index) {
   if (tree_.size() > 1) ++result_.stats.steps_with_tree;
 }
 
-int32_t Generation::emit(const float* logits) {
+int32_t TextSequence::emit(const float* logits) {
   const GenerateOptions& options = request_.options;
   const int64_t vocab_size = model_.config().vocab_size;
   const int64_t position = first_position_ + static_cast<int64_t>(result_.tokens.size());
@@ -134,14 +161,14 @@ int32_t Generation::emit(const float* logits) {
   return token;
 }
 
-void Generation::finish(FinishReason reason) {
+void TextSequence::finish(FinishReason reason) {
   if (finished_) return;
   finished_ = true;
   result_.finish_reason = reason;
   text_.finish();
 }
 
-GenerateResult Generation::result() && {
+GenerateResult TextSequence::result() && {
   GenerateStats& stats = result_.stats;
   const double decoded = static_cast<double>(result_.tokens.empty() ? 0 : result_.tokens.size() - 1);
   if (stats.steps > 0) stats.tokens_per_step = decoded / static_cast<double>(stats.steps);

@@ -1,39 +1,19 @@
-// A subcommand: its options, and what it does. One file per verb, one line in registry.cpp.
+// What every verb that runs a model takes, and how its files are opened and loaded.
 #pragma once
 
 #include <CLI/CLI.hpp>
-#include <atomic>
-#include <functional>
 #include <memory>
 #include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <vector>
 
-#include "core/error.h"
 #include "core/log.h"
 #include "models/model.h"
+#include "program/verb.h"
 #include "tokenizers/tokenizer.h"
 
 namespace espalier {
 
-inline constexpr int kExitOk = 0, kExitFailed = 1, kExitUsage = 2, kExitInterrupted = 130;
-
-// Options that contradict each other or have no meaning: exit code 2.
-class UsageError : public InvalidArgument {
- public:
-  using InvalidArgument::InvalidArgument;
-};
-
-struct Verb {
-  const char* name;
-  const char* summary;
-  // Adds options to `app` and returns the action; what it returns is the exit code.
-  std::function<int()> (*add)(CLI::App& app);
-};
-
-const std::vector<Verb>& verbs();
-
-// What every verb that runs a model takes.
 struct ModelArguments {
   std::string model, adapter, attention, encoder_attention, weights = "bf16";
   std::string isa;  // empty: the fastest
@@ -60,14 +40,5 @@ std::unique_ptr<Tokenizer> tokenizer_of(const ModelFiles& files);
 std::unique_ptr<Tokenizer> required_tokenizer(const ModelFiles& files);
 // The ids of a JSON array. Throws InvalidArgument for anything but integers in [0, vocab_size).
 std::vector<int32_t> token_ids(const nlohmann::json& array, int64_t vocab_size, const std::string& where);
-
-// A number in [low, high]; not NaN, which CLI::Range lets through.
-CLI::Validator number_in(double low, double high);
-
-// Set by Ctrl-C after install_interrupt(), which also clears it; a second Ctrl-C ends the program at once.
-const std::atomic<bool>& interrupted();
-void install_interrupt();
-// Ctrl-C ends the program at once again.
-void restore_interrupt();
 
 }  // namespace espalier

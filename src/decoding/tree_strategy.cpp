@@ -1,4 +1,4 @@
-#include "decoding/speculative.h"
+#include "decoding/tree_strategy.h"
 
 #include <algorithm>
 
@@ -24,9 +24,8 @@ void pad(DraftTree& tree, int64_t nodes, int64_t vocab_size) {
 
 }  // namespace
 
-SpeculativeStrategy::SpeculativeStrategy(const SpeculationOptions& options,
-                                         std::vector<std::unique_ptr<Drafter>> drafters, const StepCost& cost,
-                                         AcceptanceRates& rates, int64_t vocab_size)
+TreeStrategy::TreeStrategy(const SpeculationOptions& options, std::vector<std::unique_ptr<Drafter>> drafters,
+                           const StepCost& cost, AcceptanceRates& rates, int64_t vocab_size)
     : tree_nodes_(options.tree_nodes),
       draft_depth_(options.draft_depth),
       vocab_size_(vocab_size),
@@ -37,15 +36,15 @@ SpeculativeStrategy::SpeculativeStrategy(const SpeculationOptions& options,
   ESPALIER_CHECK(drafters_.size() <= AcceptanceRates::kMaxDrafters);
 }
 
-void SpeculativeStrategy::observe(int32_t token) {
+void TreeStrategy::observe(int32_t token) {
   for (const auto& drafter : drafters_) drafter->observe(token);
 }
 
-void SpeculativeStrategy::see(const float* hidden) {
+void TreeStrategy::see(const float* hidden) {
   for (const auto& drafter : drafters_) drafter->see(hidden);
 }
 
-void SpeculativeStrategy::plan(int32_t root, const PlanLimits& limits, DraftTree& tree) {
+void TreeStrategy::plan(int32_t root, const PlanLimits& limits, DraftTree& tree) {
   const int64_t nodes = tree_nodes_ > 0 ? tree_nodes_ : kMaxSizedNodes;
   // Where trees have not paid for some steps, guesses that take time are made now and then only.
   const bool costly = tree_nodes_ > 0 || barren_ < kPatience || barren_ % kPatience == 0;
@@ -57,7 +56,7 @@ void SpeculativeStrategy::plan(int32_t root, const PlanLimits& limits, DraftTree
   barren_ = tree.size() > 1 ? 0 : barren_ + 1;
 }
 
-void SpeculativeStrategy::size_by_cost(const PlanLimits& limits, DraftTree& tree) {
+void TreeStrategy::size_by_cost(const PlanLimits& limits, DraftTree& tree) {
   if (const int64_t rows = cost_.wanted_rows(); rows > 0) {
     const int64_t nodes = std::max<int64_t>(1, rows / limits.batch);
     tree.resize(std::min(tree.size(), nodes));
@@ -76,7 +75,7 @@ void SpeculativeStrategy::size_by_cost(const PlanLimits& limits, DraftTree& tree
   tree.resize(nodes);
 }
 
-void SpeculativeStrategy::learn(const DraftTree& tree, std::span<const int32_t> path, std::span<const int32_t> chosen) {
+void TreeStrategy::learn(const DraftTree& tree, std::span<const int32_t> path, std::span<const int32_t> chosen) {
   for (size_t i = 0; i < path.size(); ++i) {
     for (int32_t n = path[i] + 1; n < tree.size(); ++n) {
       const size_t node = static_cast<size_t>(n);

@@ -1,4 +1,4 @@
-#include "decoding/speculation.h"
+#include "decoding/speculation_options.h"
 
 #include <string>
 
