@@ -275,7 +275,7 @@ int main(int argc, char** argv) {
     std::fprintf(stderr, "usage: %s [longest text >= 1024] [threads >= 1]\n", argv[0]);
     return 2;
   }
-  std::printf("# Mechanisms\n\nMade by `make mechanisms`. Definitions stand in the headers of src/attention.\n\n");
+  std::printf("# Mechanisms\n\nMade by `make mechanisms`. Definitions stand in the folders of src/attention.\n\n");
   espalier::print_costs(longest, threads);
   espalier::print_prefill(threads, espalier::kPrefillSpecs);
   return 0;

@@ -34,11 +34,11 @@ pkg_check_modules(PCRE2 REQUIRED IMPORTED_TARGET libpcre2-8)
 pkg_check_modules(UTF8PROC REQUIRED IMPORTED_TARGET libutf8proc)
 pkg_check_modules(HWY REQUIRED IMPORTED_TARGET libhwy)
 
-# espalier_folder(NAME LIBRARIES...): a static library of src/NAME/**/*.cpp. Files named *_train.cpp belong to the
-# training half. Adding a source file needs no change here.
+# espalier_folder(NAME LIBRARIES...): a static library of src/NAME/**/*.cpp. Files named train.cpp or *_train.cpp belong
+# to the training half, plain.cpp and *_plain.cpp to the tests. Adding a source file needs no change here.
 function(espalier_folder name)
   file(GLOB_RECURSE sources CONFIGURE_DEPENDS "${CMAKE_CURRENT_SOURCE_DIR}/${name}/*.cpp")
-  list(FILTER sources EXCLUDE REGEX "_train\\.cpp$|/reference/|main\\.cpp$")
+  list(FILTER sources EXCLUDE REGEX "[/_](train|plain)\\.cpp$|main\\.cpp$")
   if(NOT sources)
     file(WRITE "${CMAKE_CURRENT_BINARY_DIR}/${name}_empty.cpp" "")
     set(sources "${CMAKE_CURRENT_BINARY_DIR}/${name}_empty.cpp")

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <memory>
 
-#include "attention/additive.h"
+#include "attention/shared/additive.h"
 
 namespace espalier {
 

@@ -32,13 +32,13 @@ TORCH = re.compile(r'#include [<"](torch|ATen|c10)/')
 
 def problems(path):
     folder = path.split("/")[1]
-    torch_allowed = folder == "training" or path.endswith("_train.cpp") or path.endswith("_train.h")
+    torch_allowed = folder == "training" or re.search(r"[/_]train\.(cpp|h)$", path)
     includes_torch = includes_log = False
     for number, line in enumerate(open(path), 1):
         includes_torch |= bool(TORCH.match(line))
         includes_log |= "<spdlog/" in line
         if TORCH.match(line) and not torch_allowed:
-            yield f"{path}:{number}: torch headers belong in *_train files and src/training"
+            yield f"{path}:{number}: torch headers belong in train.*, *_train.* and src/training"
         match = re.match(r'#include "([a-z_]+)/', line)
         if match and match[1] in ALLOWED and match[1] != folder and match[1] not in ALLOWED[folder]:
             if not (torch_allowed and match[1] == "training"):

@@ -3,7 +3,7 @@
 #include <algorithm>
 #include <vector>
 
-#include "attention/visible_rows.h"
+#include "attention/shared/visible_rows.h"
 
 namespace espalier {
 namespace {

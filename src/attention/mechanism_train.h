@@ -1,7 +1,7 @@
 // The contract of an attention mechanism, training half: the whole sequence at once, with gradients.
 //
 // Positions start at 0 and groups at position 0. The values equal those of the step half within rounding; both are
-// measured against the f64 plain loops of src/attention/reference.
+// measured against the f64 plain loops (shared/plain.h).
 #pragma once
 
 #include <ATen/core/Tensor.h>
@@ -37,7 +37,7 @@ class TrainMechanism {
 // Throws InvalidArgument for an unknown name or a bad option, as make_mechanism does.
 std::unique_ptr<TrainMechanism> make_train_mechanism(const AttentionSpec& spec, const AttentionShape& shape);
 
-// --- pieces that mechanisms share (grouping_train.cpp); n = ceil(T / G) groups
+// --- pieces that mechanisms share (shared/grouping_train.cpp); n = ceil(T / G) groups
 
 // [B, X, T, D] -> [B, X, n, G, D], zero rows at the end.
 at::Tensor grouped(const at::Tensor& x, int64_t group);

@@ -11,8 +11,8 @@
 #include <string>
 #include <vector>
 
-#include "attention/layer_state.h"
 #include "attention/spec.h"
+#include "attention/state/layer_state.h"
 #include "kernels/kernels.h"
 
 namespace espalier {

@@ -1,5 +1,5 @@
-#include "attention/additive_train.h"
 #include "attention/mechanisms_train.h"
+#include "attention/shared/additive_train.h"
 #include "core/error.h"
 
 namespace espalier {

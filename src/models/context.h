@@ -34,7 +34,7 @@
 #include <string>
 #include <vector>
 
-#include "attention/row_tail.h"
+#include "attention/state/row_tail.h"
 #include "checkpoint/model_files.h"
 #include "models/output.h"
 

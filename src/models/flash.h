@@ -1,6 +1,6 @@
 // FLASH (Hua et al. 2022, arXiv 2202.10447): layers of gated attention units, which mix tokens and channels in one. Of
 // the layer's input, normed, come values and a gate of e channels and one shared z of s channels; z scaled and offset
-// in four ways is two pairs of queries and keys (attention/gau.h). Positions: rotary, sinusoids at the bottom and a
+// in four ways is two pairs of queries and keys (attention/gau/gau.h). Positions: rotary, sinusoids at the bottom and a
 // relative bias. Names as src/checkpoint/flash_files.cpp presents them.
 #pragma once
 

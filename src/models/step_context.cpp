@@ -5,7 +5,7 @@
 #include <cstring>
 
 #include "attention/attend.h"
-#include "attention/short_convolution.h"
+#include "attention/shared/short_convolution.h"
 #include "models/rotary.h"
 #include "models/state_access.h"
 

@@ -6,8 +6,8 @@
 #include <mutex>
 #include <thread>
 
-#include "attention/initial_values.h"
-#include "attention/short_convolution.h"
+#include "attention/shared/initial_values.h"
+#include "attention/shared/short_convolution.h"
 #include "core/error.h"
 #include "models/context.h"
 #include "models/relative_bias.h"

@@ -6,7 +6,7 @@
 #include <vector>
 
 #include "attention/operator.h"
-#include "attention/row_tail.h"
+#include "attention/state/row_tail.h"
 #include "checkpoint/model_files.h"
 #include "core/error.h"
 #include "kernels/packed_matrix.h"

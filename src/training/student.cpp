@@ -5,7 +5,7 @@
 
 #include <cmath>
 
-#include "attention/initial_values.h"
+#include "attention/shared/initial_values.h"
 #include "core/rng.h"
 #include "models/step_loader.h"
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "attention/attend.h"
-#include "attention/reference/plain.h"
+#include "attention/shared/plain.h"
 #include "core/rng.h"
 
 namespace espalier::testing {

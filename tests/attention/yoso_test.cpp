@@ -1,5 +1,5 @@
 // Rows that have no direction: zeros where q, k or v stand, and yoso's rows that lie on a hash's own plane.
-#include "attention/yoso.h"
+#include "attention/yoso/yoso.h"
 
 #include <gtest/gtest.h>
 

@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "attention/mechanism_train.h"
-#include "attention/reference/plain.h"
+#include "attention/shared/plain.h"
 #include "checkpoint/safetensors.h"
 #include "core/error.h"
 #include "support/plain_attention_train.h"

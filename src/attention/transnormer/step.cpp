@@ -1,0 +1,74 @@
+#include "attention/transnormer/transnormer.h"
+
+#include <algorithm>
+#include <cmath>
+
+#include "attention/flash/flash.h"
+#include "attention/shared/elementwise_maps.h"
+#include "attention/shared/visible_rows.h"
+
+namespace espalier {
+namespace {
+
+class DiagAttention : public Mechanism {
+ public:
+  DiagAttention(const AttentionShape& shape, int64_t group) : shape_(shape), group_(group) {}
+
+  Capabilities capabilities() const override { return {}; }
+  StateLayout layout() const override {
+    return {.heads_kv = shape_.heads_kv, .dim_k = shape_.dim_k, .dim_v = shape_.dim_v, .block = group_, .lag = 0};
+  }
+  int64_t prepared_floats(const SegmentRows& segment) const override { return fresh_panels_floats(segment); }
+  void prepare(const Kernels&, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+               float* prepared) const override {
+    make_fresh_panels(segment, kv_head, begin, end, prepared);
+  }
+  int64_t scratch_floats(const SegmentRows& segment) const override {
+    return segment.rows + shape_.heads_per_kv() * (group_ + kPanel);
+  }
+  void attend(const Kernels& kernels, const SegmentRows& segment, int kv_head, int64_t begin, int64_t end,
+              const float* prepared, float* scratch) const override {
+    const int heads = shape_.heads_per_kv();
+    const float factor = 1.0f / std::sqrt(static_cast<float>(shape_.dim_k));
+    float* scores = scratch + segment.rows;      // [heads][group]
+    float* temporary = scores + heads * group_;  // [heads][16]
+    for (int64_t row = begin; row < end; ++row) {
+      const VisibleRows all(segment, kv_head, row, reinterpret_cast<int32_t*>(scratch));
+      const VisibleRows visible = all.range(all.position() / group_ * group_, all.position() + 1);
+      const QueryHeads queries(segment, heads, kv_head, row, shape_.dim_k);
+      visible.scores(kernels, queries.q, heads, prepared, temporary, scores, group_);
+      float* out = output_of(segment, shape_, kv_head, 0, row);  // [heads][Dv]
+      std::fill(out, out + heads * shape_.dim_v, 0.0f);
+      float maxima[kMaxHeadsPerKv], sums[kMaxHeadsPerKv];
+      kernels.exp_rows({.x = scores,
+                        .stride = group_,
+                        .rows = heads,
+                        .count = visible.count(),
+                        .factor = factor,
+                        .maxima = maxima,
+                        .sums = sums});
+      visible.weighted_sum(kernels, scores, group_, heads, out);
+      divide_rows(kernels, out, sums, heads, shape_.dim_v, out);
+    }
+  }
+
+ private:
+  AttentionShape shape_;
+  int64_t group_;
+};
+
+}  // namespace
+
+AdditiveForm make_norm_form(const AttentionSpec& spec, const AttentionShape& shape) {
+  spec.reject_unknown("group");
+  return {.map = make_elu_plus_one(shape.dim_k), .rms = true};
+}
+
+std::unique_ptr<Mechanism> make_transnormer(const AttentionSpec& spec, const AttentionShape& shape) {
+  const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
+  if (!is_diagonal_layer(shape)) return make_additive(make_norm_form(spec, shape), shape);
+  spec.reject_unknown("group");
+  return std::make_unique<DiagAttention>(shape, group);
+}
+
+}  // namespace espalier
