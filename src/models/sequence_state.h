@@ -7,8 +7,8 @@
 #include <string>
 #include <vector>
 
-#include "attention/layer_state.h"
-#include "attention/row_tail.h"
+#include "attention/state/layer_state.h"
+#include "attention/state/row_tail.h"
 
 namespace espalier {
 
