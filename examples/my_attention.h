@@ -19,14 +19,14 @@ class SquaredRelu : public SharedMap {
   }
 };
 
-// Under the name "my_attention", for LoadOptions::more_mechanisms.
-inline MechanismEntry my_attention() {
-  return {"my_attention", [](const AttentionSpec& spec, const AttentionShape& shape) {
-            spec.reject_unknown("");
-            AdditiveForm form{.map = std::make_unique<SquaredRelu>(shape.dim_k),
-                              .denominator = {Denominator::kPlus, 1e-6f}};
-            return make_additive(std::move(form), shape);
-          }};
+// Its card, for LoadOptions::more_mechanisms.
+inline AttentionCard my_attention() {
+  return {.name = "my_attention",
+          .summary = "a sum over all rows, features max(x, 0)^2, over its weight",
+          .additive = {.form = [](const AttentionOptions&, const AttentionShape& shape) {
+            return AdditiveForm{.map = std::make_unique<SquaredRelu>(shape.dim_k),
+                                .denominator = {Denominator::kPlus, 1e-6f}};
+          }}};
 }
 
 }  // namespace espalier

@@ -28,6 +28,9 @@ ALLOWED = {
     "training": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding", "program"},
 }
 TORCH = re.compile(r'#include [<"](torch|ATen|c10)/')
+# What all attentions share; their own folders stand beside these and build on them.
+SHARED = ("src/attention/shared/", "src/attention/state/")
+OF_A_MECHANISM = re.compile(r'#include "attention/(?!shared/|state/)\w+/')
 
 
 def problems(path):
@@ -43,6 +46,8 @@ def problems(path):
         if match and match[1] in ALLOWED and match[1] != folder and match[1] not in ALLOWED[folder]:
             if not (torch_allowed and match[1] == "training"):
                 yield f"{path}:{number}: {folder} must not include {match[1]}"
+        if path.startswith(SHARED) and OF_A_MECHANISM.match(line):
+            yield f"{path}:{number}: what mechanisms share must not include a mechanism"
     if includes_torch and includes_log:
         yield f"{path}: torch and spdlog in one file (their fmt versions differ)"
 

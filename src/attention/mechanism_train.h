@@ -6,9 +6,12 @@
 
 #include <ATen/core/Tensor.h>
 
+#include <functional>
 #include <memory>
+#include <utility>
 #include <vector>
 
+#include "attention/card.h"
 #include "attention/operator.h"
 
 namespace espalier {
@@ -34,29 +37,21 @@ class TrainMechanism {
   virtual at::Tensor finish(const at::Tensor& mixed) const;
 };
 
+// An additive mechanism's features of whole sequences: q [B, H, T, D], k [B, Hk, T, D], the mechanism's parameters ->
+// phi(q) [B, H, T, M], phi(k) [B, Hk, T, M].
+using TrainFeatures = std::function<std::pair<at::Tensor, at::Tensor>(const at::Tensor& q, const at::Tensor& k,
+                                                                      const std::vector<at::Tensor>& parameters)>;
+
+// How the training half of a mechanism is made, as its card says it of the step half: either may be missing, make comes
+// first. An additive one has features; all else is its card's. x/train.cpp defines x_train(); registry_train.cpp
+// collects them (mechanisms.def).
+struct TrainHalf {
+  std::function<std::unique_ptr<TrainMechanism>(const AttentionOptions& options, const AttentionShape& shape)> make =
+      {};
+  std::function<TrainFeatures(const AttentionOptions& options, const AttentionShape& shape)> features = {};
+};
+
 // Throws InvalidArgument for an unknown name or a bad option, as make_mechanism does.
 std::unique_ptr<TrainMechanism> make_train_mechanism(const AttentionSpec& spec, const AttentionShape& shape);
-
-// --- pieces that mechanisms share (shared/grouping_train.cpp); n = ceil(T / G) groups
-
-// [B, X, T, D] -> [B, X, n, G, D], zero rows at the end.
-at::Tensor grouped(const at::Tensor& x, int64_t group);
-// The inverse: [B, X, n, G, D] -> [B, X, T, D].
-at::Tensor ungrouped(const at::Tensor& x, int64_t tokens);
-// Every KV head beside its query heads: [B, Hk, …] -> [B, H, …].
-at::Tensor per_query_head(const at::Tensor& x, int64_t heads);
-// Query heads that share a KV head as rows of one product, so that no key is copied: [B, H, T, D] ->
-// [B, Hk, n, H/Hk * G, D] with rows (head, position), and back.
-at::Tensor grouped_queries(const at::Tensor& x, int64_t heads_kv, int64_t group);
-at::Tensor ungrouped_queries(const at::Tensor& x, int64_t heads, int64_t tokens);
-// y[g] = x[g - by] along dimension 2, zero for g < by.
-at::Tensor shifted(const at::Tensor& x, int64_t by);
-// y[g] = sum of x[j] over j <= g - by along dimension 2: one product with a triangle of ones, whose zeros keep later
-// groups out exactly; by >= 1.
-at::Tensor summed_before(const at::Tensor& x, int64_t by);
-// bias [H, 2 reach + 1] spread over queries at 0, 1, … and keys at `first`, first + 1, …: [H, queries, keys].
-at::Tensor spread_bias(const at::Tensor& bias, int64_t queries, int64_t keys, int64_t first);
-// x / max(|x|, 1e-6) along the last dimension.
-at::Tensor normalised(const at::Tensor& x);
 
 }  // namespace espalier

@@ -6,11 +6,11 @@
 
 #include <algorithm>
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
+#include "attention/card.h"
 #include "attention/spec.h"
 #include "attention/state/layer_state.h"
 #include "kernels/kernels.h"
@@ -196,11 +196,8 @@ class Mechanism {
   virtual void finish(const Kernels& kernels, float* out) const { (void)kernels, (void)out; }
 };
 
-// A mechanism under its name. Those of this tree stand in registry.cpp; others are handed along (LoadOptions).
-struct MechanismEntry {
-  std::string name;
-  std::function<std::unique_ptr<Mechanism>(const AttentionSpec& spec, const AttentionShape& shape)> make;
-};
+// The card of a mechanism that is not of this tree (mechanisms.def): handed along (LoadOptions).
+using MechanismEntry = AttentionCard;
 
 // Builds a mechanism from a SPEC, out of this tree's and `more`. Throws InvalidArgument (unknown name: lists the known
 // ones; bad option), NotSupported for more than kMaxHeadsPerKv query heads on a KV head.

@@ -8,8 +8,7 @@
 
 namespace espalier {
 
-// A parsed SPEC. Options keep their text; a mechanism's constructor reads them with the getters below
-// and then calls reject_unknown(), so a misspelt option is an error and never ignored.
+// A parsed SPEC. Options keep their text; what they mean and may be is their mechanism's card's to say (card.h).
 class AttentionSpec {
  public:
   // name, or name(key=value,…); values may be SPECs in parentheses themselves. Throws InvalidArgument.

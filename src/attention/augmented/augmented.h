@@ -1,6 +1,5 @@
 // `augmented(local=blocked|terraced|none, global=X|none, group=64, taps=32, scale=count|groups|none)`: the augmented
-// linear
-// attention of You et al. (ICML 2024).
+// linear attention of You et al. (ICML 2024).
 //
 //   y = local + alpha * global + conv
 //
@@ -11,19 +10,30 @@
 // Parameters: augmented.alpha [1] and X's (with a global part), conv.weight [H, W] (with taps).
 //
 // Of a span the parts are those of spans, X sees all rows, and the filters look both ways.
-//
-// `flash(group=64, local=blocked|terraced, scale=count|groups|none)` (Hua et al. 2022) is flash_local + flash_global:
-// the same with alpha = 1 and no conv.
 #pragma once
 
 #include <memory>
+#include <optional>
 
+#include "attention/flash/flash.h"
 #include "attention/operator.h"
 
 namespace espalier {
 
-std::unique_ptr<Mechanism> make_augmented(const AttentionSpec& spec, const AttentionShape& shape);
-std::unique_ptr<Mechanism> make_flash(const AttentionSpec& spec, const AttentionShape& shape);
-AttentionSpec flash_as_augmented(const AttentionSpec& spec);
+struct AugmentedOptions {
+  int64_t group = kDefaultGroup, taps = 0;
+  std::optional<FlashLocalOptions> local = {};
+  // The global part: flash_global, or an additive mechanism over closed groups, or none.
+  std::optional<FlashGlobalOptions> flash_global = {};
+  std::optional<AttentionSpec> additive = {};
+  bool alpha = true;  // false: the global part counts once, and there is no such parameter
+
+  static AugmentedOptions of(const AttentionOptions& options);
+  bool has_global() const { return flash_global || additive; }
+};
+std::unique_ptr<Mechanism> make_augmented(const AugmentedOptions& options, const AttentionShape& shape);
+
+// `flash` (flash.h) as such a sum.
+AugmentedOptions flash_options(const AttentionOptions& options);
 
 }  // namespace espalier

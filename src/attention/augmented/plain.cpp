@@ -1,33 +1,29 @@
-#include "attention/augmented/augmented.h"
+#include "attention/augmented/plain.h"
 
 #include <vector>
 
-#include "attention/flash/flash.h"
-#include "attention/shared/plain.h"
+#include "attention/conv/plain.h"
+#include "attention/flash/plain.h"
 
 namespace espalier::plain {
 
 // y = local + alpha * global + conv
-void augmented(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
-  if (spec.value("local", "blocked") != "none") flash_local(spec, {}, head, t, out);
-  const std::string global = spec.value("global", "flash_global");
-  if (global != "none") {
-    std::vector<double> part(static_cast<size_t>(head.shape.dim_v), 0.0);
-    if (global == "flash_global") {
-      flash_global(spec, {}, head, t, part.data());
-    } else {
-      const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
-      additive(AttentionSpec::parse(global), {parameters.begin() + 1, parameters.end()}, head, t,
-               head.span ? head.seen_end(t) : t / group * group, part.data());
-    }
-    for (int c = 0; c < head.shape.dim_v; ++c) out[c] += parameters[0][0] * part[static_cast<size_t>(c)];
+void augmented(const AugmentedOptions& options, const Parameters& parameters, const Head& head, int64_t t,
+               double* out) {
+  if (options.local) flash_local(*options.local, head, t, out);
+  std::vector<double> part(static_cast<size_t>(head.shape.dim_v), 0.0);
+  if (options.flash_global) flash_global(*options.flash_global, head, t, part.data());
+  if (options.additive) {
+    additive(checked_options(*options.additive), {parameters.begin() + 1, parameters.end()}, head, t,
+             head.span ? head.seen_end(t) : t / options.group * options.group, part.data());
   }
-  conv(spec, parameters, head, t, out);
+  for (size_t c = 0; options.has_global() && c < part.size(); ++c) out[c] += parameters[0][0] * part[c];
+  conv(options.taps, parameters, head, t, out);
 }
 
-// y = local + global
-void flash(const AttentionSpec& spec, const Parameters&, const Head& head, int64_t t, double* out) {
-  augmented(flash_as_augmented(spec), {{1.0f}}, head, t, out);
+void augmented(const AttentionOptions& options, const Parameters& parameters, const Head& head, int64_t t,
+               double* out) {
+  augmented(AugmentedOptions::of(options), parameters, head, t, out);
 }
 
 }  // namespace espalier::plain

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "attention/conv/conv.h"
-#include "attention/flash/flash.h"
 #include "attention/shared/additive.h"
 #include "attention/shared/visible_rows.h"
 #include "core/error.h"
@@ -11,32 +10,13 @@
 namespace espalier {
 namespace {
 
-std::string part_spec(std::string name, int64_t group, const std::string& option) {
-  return std::move(name) + "(group=" + std::to_string(group) + "," + option + ")";
-}
-
 class Augmented : public Mechanism {
  public:
-  // fixed_alpha: the global part counts once, and alpha is no parameter.
-  Augmented(const AttentionSpec& spec, const AttentionShape& shape, bool fixed_alpha)
-      : shape_(shape),
-        fixed_alpha_(fixed_alpha),
-        group_(spec.integer("group", 64, kMinGroup, kMaxGroup)),
-        filter_(spec.integer("taps", 32, 0, kMaxTaps), shape.span) {
-    const std::string local = spec.choice("local", "blocked", "blocked|terraced|none");
-    const std::string global = spec.value("global", "flash_global");
-    const std::string scale = spec.choice("scale", "count", "count|groups|none");
-    if (local != "none") {
-      local_ = make_flash_local(AttentionSpec::parse(part_spec("flash_local", group_, "local=" + local)), shape);
-    }
-    if (global == "flash_global") {
-      global_ = make_flash_global(AttentionSpec::parse(part_spec("flash_global", group_, "scale=" + scale)), shape);
-    } else if (global != "none") {
-      global_ = make_closed_groups(AttentionSpec::parse(global), shape, group_);
-    }
-    if (!local_ && !global_ && filter_.taps() == 0) {
-      throw InvalidArgument(error_text("attention '" + spec.text() + "'", "at least one part", "none"));
-    }
+  Augmented(const AugmentedOptions& options, const AttentionShape& shape)
+      : shape_(shape), has_alpha_(options.alpha), group_(options.group), filter_(options.taps, shape.span) {
+    if (options.local) local_ = make_flash_local(*options.local, shape);
+    if (options.flash_global) global_ = make_flash_global(*options.flash_global, shape);
+    if (options.additive) global_ = make_closed_groups(*options.additive, shape, group_);
   }
 
   Capabilities capabilities() const override {
@@ -61,7 +41,7 @@ class Augmented : public Mechanism {
 
   std::vector<ParameterInfo> parameters() const override {
     std::vector<ParameterInfo> all;
-    if (global_ && !fixed_alpha_) all.push_back({"augmented.alpha", {1}, Init::kZero});
+    if (global_ && has_alpha_) all.push_back({"augmented.alpha", {1}, Init::kZero});
     if (global_) {
       for (ParameterInfo& parameter : global_->parameters()) all.push_back(std::move(parameter));
     }
@@ -70,7 +50,7 @@ class Augmented : public Mechanism {
   }
   void load(const std::vector<std::vector<float>>& values) override {
     auto next = values.begin();
-    if (global_ && !fixed_alpha_) alpha_ = (*next++)[0];
+    if (global_ && has_alpha_) alpha_ = (*next++)[0];
     if (global_) {
       const auto count = static_cast<int64_t>(global_->parameters().size());
       global_->load({next, next + count});
@@ -148,7 +128,7 @@ class Augmented : public Mechanism {
   }
 
   AttentionShape shape_;
-  bool fixed_alpha_;
+  bool has_alpha_;
   int64_t group_;
   std::unique_ptr<Mechanism> local_, global_;
   ConvFilter filter_;
@@ -157,20 +137,63 @@ class Augmented : public Mechanism {
 
 }  // namespace
 
-std::unique_ptr<Mechanism> make_augmented(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("local|global|group|taps|scale");
-  return std::make_unique<Augmented>(spec, shape, false);
+AugmentedOptions AugmentedOptions::of(const AttentionOptions& options) {
+  const std::string local = options.text("local"), global = options.text("global");
+  AugmentedOptions parts{.group = options.integer("group"), .taps = options.integer("taps")};
+  if (local != "none") parts.local = {.group = parts.group, .terraced = local == "terraced"};
+  if (global == "flash_global") {
+    parts.flash_global = {.group = parts.group, .scale = flash_scale(options)};
+  } else if (global != "none") {
+    parts.additive = AttentionSpec::parse(global);
+  }
+  if (!parts.local && !parts.has_global() && parts.taps == 0) {
+    throw InvalidArgument(error_text("attention '" + options.spec().text() + "'", "at least one part", "none"));
+  }
+  return parts;
 }
 
-AttentionSpec flash_as_augmented(const AttentionSpec& spec) {
-  spec.reject_unknown("group|local|scale");
-  return AttentionSpec::parse("augmented(taps=0,group=" + spec.value("group", "64") +
-                              ",local=" + spec.choice("local", "blocked", "blocked|terraced") +
-                              ",scale=" + spec.value("scale", "count") + ")");
+AugmentedOptions flash_options(const AttentionOptions& options) {
+  return {.group = options.integer("group"),
+          .local = FlashLocalOptions::of(options),
+          .flash_global = FlashGlobalOptions::of(options),
+          .alpha = false};
 }
 
-std::unique_ptr<Mechanism> make_flash(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<Augmented>(flash_as_augmented(spec), shape, true);
+std::unique_ptr<Mechanism> make_augmented(const AugmentedOptions& options, const AttentionShape& shape) {
+  return std::make_unique<Augmented>(options, shape);
+}
+
+const AttentionCard& augmented_card() {
+  static const AttentionCard card{
+      .name = "augmented",
+      .summary = "flash_local + alpha * (flash_global or any additive one over closed groups) + conv",
+      .paper = "You et al. 2024 (ICML), arXiv 2406.07368",
+      .options = {local_option("|none"),
+                  {.name = "global",
+                   .kind = OptionKind::kSpec,
+                   .fallback = "flash_global",
+                   .meaning = "the part over closed groups: flash_global, an additive mechanism's SPEC, or none"},
+                  group_option(),
+                  taps_option(32, 0),
+                  scale_option()},
+      .samples = {"augmented(group=8,taps=7)", "augmented(group=12,local=terraced,scale=none)",
+                  "augmented(group=8,global=none,taps=3)", "augmented(group=8,taps=0)",
+                  "augmented(group=8,local=none,taps=4)", "augmented(group=64)",
+                  "augmented(global=linear,group=8,taps=3)", "augmented(global=relu,group=8,taps=0)",
+                  "augmented(global=angular,group=12,taps=0,local=terraced)",
+                  "augmented(global=cosformer(length=1000),group=8,local=none)",
+                  "augmented(global=performer(features=9),group=8,taps=5)",
+                  "augmented(global=rfa(features=6),group=5,taps=5)", "augmented(global=hedgehog,group=8)",
+                  "augmented(global=transnormer,group=8,taps=2)"},
+      .in_models = {"augmented(group=8,taps=4)", "augmented(group=12,local=terraced)", "augmented(group=64)",
+                    "augmented(global=performer(features=16,form=hyperbolic),group=8,taps=3)",
+                    "augmented(global=transnormer,group=16,local=terraced)"},
+      .measured = {"augmented", "augmented(global=performer)", "augmented(global=relu)",
+                   "augmented(global=transnormer)"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return make_augmented(AugmentedOptions::of(options), shape);
+      }};
+  return card;
 }
 
 }  // namespace espalier

@@ -1,8 +1,9 @@
+#include "attention/augmented/train.h"
+
 #include <ATen/ATen.h>
 
-#include "attention/augmented/augmented.h"
-#include "attention/flash/flash.h"
-#include "attention/mechanisms_train.h"
+#include "attention/conv/train.h"
+#include "attention/flash/train.h"
 #include "attention/shared/additive_train.h"
 
 namespace espalier {
@@ -10,20 +11,11 @@ namespace {
 
 class TrainAugmented : public TrainMechanism {
  public:
-  TrainAugmented(const AttentionSpec& spec, const AttentionShape& shape, bool fixed_alpha) : fixed_alpha_(fixed_alpha) {
-    const std::string group = "group=" + spec.value("group", "64");
-    const std::string local = spec.value("local", "blocked"), global = spec.value("global", "flash_global");
-    if (local != "none") {
-      local_ = make_train_flash_local(AttentionSpec::parse("flash_local(" + group + ",local=" + local + ")"), shape);
-    }
-    if (global == "flash_global") {
-      const std::string scale = ",scale=" + spec.value("scale", "count");
-      global_ = make_train_flash_global(AttentionSpec::parse("flash_global(" + group + scale + ")"), shape);
-    } else if (global != "none") {
-      global_ = make_train_closed_groups(AttentionSpec::parse(global), shape,
-                                         spec.integer("group", 64, kMinGroup, kMaxGroup));
-    }
-    taps_ = spec.value("taps", "32") != "0";
+  TrainAugmented(const AugmentedOptions& options, const AttentionShape& shape)
+      : has_alpha_(options.alpha), has_taps_(options.taps > 0) {
+    if (options.local) local_ = make_train_flash_local(*options.local);
+    if (options.flash_global) global_ = make_train_flash_global(*options.flash_global);
+    if (options.additive) global_ = make_train_closed_groups(*options.additive, shape, options.group);
   }
 
   at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
@@ -31,11 +23,11 @@ class TrainAugmented : public TrainMechanism {
     const auto add = [&](const at::Tensor& part) { sum = sum.defined() ? sum + part : part; };
     if (local_) add(local_->mix(rows, {}));
     if (global_) {
-      const auto first = parameters.begin() + (fixed_alpha_ ? 0 : 1), last = parameters.end() - (taps_ ? 1 : 0);
+      const auto first = parameters.begin() + (has_alpha_ ? 1 : 0), last = parameters.end() - (has_taps_ ? 1 : 0);
       const at::Tensor part = global_->mix(rows, {first, last});
-      add(fixed_alpha_ ? part : parameters[0] * part);
+      add(has_alpha_ ? parameters[0] * part : part);
     }
-    if (taps_) add(train_conv(rows.v, parameters.back(), rows.span));
+    if (has_taps_) add(train_conv(rows.v, parameters.back(), rows.span));
     return sum;
   }
 
@@ -43,17 +35,19 @@ class TrainAugmented : public TrainMechanism {
 
  private:
   std::unique_ptr<TrainMechanism> local_, global_;
-  bool fixed_alpha_, taps_;
+  bool has_alpha_, has_taps_;
 };
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_augmented(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<TrainAugmented>(spec, shape, false);
+std::unique_ptr<TrainMechanism> make_train_augmented(const AugmentedOptions& options, const AttentionShape& shape) {
+  return std::make_unique<TrainAugmented>(options, shape);
 }
 
-std::unique_ptr<TrainMechanism> make_train_flash(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<TrainAugmented>(flash_as_augmented(spec), shape, true);
+TrainHalf augmented_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape& shape) {
+    return make_train_augmented(AugmentedOptions::of(options), shape);
+  }};
 }
 
 }  // namespace espalier

@@ -6,7 +6,8 @@
 // 2 W - 1 taps.
 #pragma once
 
-#include <memory>
+#include <string>
+#include <vector>
 
 #include "attention/operator.h"
 
@@ -14,7 +15,12 @@ namespace espalier {
 
 class VisibleRows;
 
-std::unique_ptr<Mechanism> make_conv(const AttentionSpec& spec, const AttentionShape& shape);
+// The option `taps`, also of those who have such a filter beside other things.
+inline constexpr int64_t kMaxTaps = 256;
+inline OptionInfo taps_option(int64_t fallback, int64_t low) {
+  return integer_option("taps", std::to_string(fallback), low, kMaxTaps,
+                        low > 0 ? "taps of the filter" : "taps of a causal filter over v that is added; 0: none");
+}
 
 // The same filter as a part of another mechanism.
 class ConvFilter {
@@ -36,7 +42,5 @@ class ConvFilter {
   int64_t taps_, width_;
   std::vector<float> weight_;  // [H, width]
 };
-
-inline constexpr int64_t kMaxTaps = 256;
 
 }  // namespace espalier

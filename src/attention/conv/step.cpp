@@ -55,9 +55,17 @@ class Conv : public Mechanism {
 
 }  // namespace
 
-std::unique_ptr<Mechanism> make_conv(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("taps");
-  return std::make_unique<Conv>(shape, spec.integer("taps", 32, 1, kMaxTaps));
+const AttentionCard& conv_card() {
+  static const AttentionCard card{.name = "conv",
+                                  .summary = "a causal filter over v, one for each query head",
+                                  .paper = "You et al. 2024 (ICML), arXiv 2406.07368",
+                                  .options = {taps_option(32, 1)},
+                                  .samples = {"conv(taps=1)", "conv(taps=5)", "conv(taps=33)"},
+                                  .in_models = {"conv(taps=5)"},
+                                  .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+                                    return std::make_unique<Conv>(shape, options.integer("taps"));
+                                  }};
+  return card;
 }
 
 }  // namespace espalier

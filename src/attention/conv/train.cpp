@@ -1,7 +1,9 @@
+#include "attention/conv/train.h"
+
 #include <ATen/ATen.h>
 
-#include "attention/conv/conv.h"
-#include "attention/mechanisms_train.h"
+#include "attention/mechanism_train.h"
+#include "attention/shared/grouping_train.h"
 
 namespace espalier {
 
@@ -35,8 +37,8 @@ class TrainConv : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_conv(const AttentionSpec&, const AttentionShape&) {
-  return std::make_unique<TrainConv>();
+TrainHalf conv_train() {
+  return {.make = [](const AttentionOptions&, const AttentionShape&) { return std::make_unique<TrainConv>(); }};
 }
 
 }  // namespace espalier

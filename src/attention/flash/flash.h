@@ -10,22 +10,42 @@
 //                                                                    groups, 1 for none
 //     State: a Dk x Dv fold and the rows of two groups. `none` is the paper's and grows without bound with the text.
 //
+//   flash(group=64, local=blocked|terraced, scale=count|groups|none)
+//     flash_local + flash_global (Hua et al. 2022).
+//
 // Of a span, flash_local sees the whole group (terraced: the groups on both sides, too), and flash_global all T rows,
 // c = T for count, ceil(T / G) for groups.
 #pragma once
 
 #include <memory>
+#include <string>
 
 #include "attention/operator.h"
 
 namespace espalier {
 
-std::unique_ptr<Mechanism> make_flash_local(const AttentionSpec& spec, const AttentionShape& shape);
+struct FlashLocalOptions {
+  int64_t group = kDefaultGroup;
+  bool terraced = false;
+
+  static FlashLocalOptions of(const AttentionOptions& options);
+};
+std::unique_ptr<Mechanism> make_flash_local(const FlashLocalOptions& options, const AttentionShape& shape);
+
 // What the global part is divided by: nothing, the number of closed groups, the number of closed rows; at least 1 or G.
 enum class FlashScale { kNone, kGroups, kCount };
-FlashScale flash_scale(const AttentionSpec& spec);
+struct FlashGlobalOptions {
+  int64_t group = kDefaultGroup;
+  FlashScale scale = FlashScale::kCount;
 
-std::unique_ptr<Mechanism> make_flash_global(const AttentionSpec& spec, const AttentionShape& shape);
+  static FlashGlobalOptions of(const AttentionOptions& options);
+};
+std::unique_ptr<Mechanism> make_flash_global(const FlashGlobalOptions& options, const AttentionShape& shape);
+
+// The options `local`, without or with more choices, and `scale`.
+OptionInfo local_option(const std::string& more_choices = "");
+OptionInfo scale_option();
+FlashScale flash_scale(const AttentionOptions& options);
 
 // c_t of a row with `groups` closed groups before it.
 inline int64_t flash_divisor(FlashScale scale, int64_t groups, int64_t group) {
@@ -37,10 +57,5 @@ inline int64_t flash_divisor(FlashScale scale, int64_t groups, int64_t group) {
 inline int64_t flash_span_divisor(FlashScale scale, int64_t rows, int64_t group) {
   return scale == FlashScale::kNone ? 1 : scale == FlashScale::kGroups ? (rows + group - 1) / group : rows;
 }
-
-// The options' ranges, also for those who embed these parts.
-inline constexpr int64_t kMinGroup = 1, kMaxGroup = 4096;
-// The shortest vector that normalisation divides by.
-inline constexpr float kMinNorm = 1e-6f;
 
 }  // namespace espalier

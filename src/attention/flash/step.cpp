@@ -1,9 +1,12 @@
+#include "attention/flash/flash.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "attention/flash/flash.h"
+#include "attention/augmented/augmented.h"
 #include "attention/shared/fold_steps.h"
+#include "attention/shared/min_norm.h"
 #include "attention/shared/visible_rows.h"
 
 namespace espalier {
@@ -81,7 +84,8 @@ class FlashPart : public Mechanism {
 
 class FlashLocal : public FlashPart {
  public:
-  FlashLocal(const AttentionShape& shape, int64_t group, bool terraced) : FlashPart(shape, group), back_(terraced) {}
+  FlashLocal(const FlashLocalOptions& options, const AttentionShape& shape)
+      : FlashPart(shape, options.group), back_(options.terraced) {}
 
   Capabilities capabilities() const override { return {.span = true, .bias = true}; }
 
@@ -136,7 +140,8 @@ class FlashLocal : public FlashPart {
 
 class FlashGlobal : public FlashPart {
  public:
-  FlashGlobal(const AttentionShape& shape, int64_t group, FlashScale scale) : FlashPart(shape, group), scale_(scale) {}
+  FlashGlobal(const FlashGlobalOptions& options, const AttentionShape& shape)
+      : FlashPart(shape, options.group), scale_(options.scale) {}
 
   StateLayout layout() const override {
     return {.heads_kv = shape_.heads_kv,
@@ -237,20 +242,74 @@ class FlashGlobal : public FlashPart {
 
 }  // namespace
 
-FlashScale flash_scale(const AttentionSpec& spec) {
-  const std::string scale = spec.choice("scale", "count", "count|groups|none");
+std::unique_ptr<Mechanism> make_flash_local(const FlashLocalOptions& options, const AttentionShape& shape) {
+  return std::make_unique<FlashLocal>(options, shape);
+}
+
+std::unique_ptr<Mechanism> make_flash_global(const FlashGlobalOptions& options, const AttentionShape& shape) {
+  return std::make_unique<FlashGlobal>(options, shape);
+}
+
+OptionInfo local_option(const std::string& more_choices) {
+  return choice_option("local", "blocked|terraced" + more_choices, "sees the group; terraced: and the one before it");
+}
+
+OptionInfo scale_option() {
+  return choice_option("scale", "count|groups|none", "the sum over closed groups is divided by their rows or number");
+}
+
+FlashScale flash_scale(const AttentionOptions& options) {
+  const std::string scale = options.text("scale");
   return scale == "none" ? FlashScale::kNone : scale == "groups" ? FlashScale::kGroups : FlashScale::kCount;
 }
 
-std::unique_ptr<Mechanism> make_flash_local(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("group|local");
-  return std::make_unique<FlashLocal>(shape, spec.integer("group", 64, kMinGroup, kMaxGroup),
-                                      spec.choice("local", "blocked", "blocked|terraced") == "terraced");
+FlashLocalOptions FlashLocalOptions::of(const AttentionOptions& options) {
+  return {.group = options.integer("group"), .terraced = options.is("local", "terraced")};
 }
 
-std::unique_ptr<Mechanism> make_flash_global(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("group|scale");
-  return std::make_unique<FlashGlobal>(shape, spec.integer("group", 64, kMinGroup, kMaxGroup), flash_scale(spec));
+FlashGlobalOptions FlashGlobalOptions::of(const AttentionOptions& options) {
+  return {.group = options.integer("group"), .scale = flash_scale(options)};
+}
+
+const AttentionCard& flash_local_card() {
+  static const AttentionCard card{
+      .name = "flash_local",
+      .summary = "relu(cos(q, k))^2 inside a group, without a denominator",
+      .paper = "Hua et al. 2022, arXiv 2202.10447",
+      .options = {group_option(), local_option()},
+      .samples = {"flash_local(group=8)", "flash_local(group=1)", "flash_local(group=12,local=terraced)"},
+      .in_models = {"flash_local(group=8)", "flash_local(group=12,local=terraced)"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return make_flash_local(FlashLocalOptions::of(options), shape);
+      }};
+  return card;
+}
+
+const AttentionCard& flash_global_card() {
+  static const AttentionCard card{.name = "flash_global",
+                                  .summary = "cos(q, k) summed over all closed groups",
+                                  .paper = "Hua et al. 2022, arXiv 2202.10447",
+                                  .options = {group_option(), scale_option()},
+                                  .samples = {"flash_global(group=8)", "flash_global(group=5,scale=none)",
+                                              "flash_global(group=8,scale=groups)", "flash_global(group=40)"},
+                                  .in_models = {"flash_global(group=8)", "flash_global(group=16,scale=none)"},
+                                  .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+                                    return make_flash_global(FlashGlobalOptions::of(options), shape);
+                                  }};
+  return card;
+}
+
+const AttentionCard& flash_card() {
+  static const AttentionCard card{.name = "flash",
+                                  .summary = "flash_local + flash_global",
+                                  .paper = "Hua et al. 2022, arXiv 2202.10447",
+                                  .options = {group_option(), local_option(), scale_option()},
+                                  .samples = {"flash(group=8)", "flash(group=8,local=terraced,scale=none)"},
+                                  .in_models = {"flash(group=8)"},
+                                  .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+                                    return make_augmented(flash_options(options), shape);
+                                  }};
+  return card;
 }
 
 }  // namespace espalier

@@ -1,14 +1,16 @@
+#include "attention/flash/train.h"
+
 #include <ATen/ATen.h>
 
-#include "attention/flash/flash.h"
-#include "attention/mechanisms_train.h"
+#include "attention/augmented/train.h"
+#include "attention/shared/grouping_train.h"
 
 namespace espalier {
 namespace {
 
 class TrainFlashLocal : public TrainMechanism {
  public:
-  TrainFlashLocal(int64_t group, bool terraced) : group_(group), terraced_(terraced) {}
+  explicit TrainFlashLocal(const FlashLocalOptions& options) : group_(options.group), terraced_(options.terraced) {}
 
   at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>&) const override {
     const at::Tensor& q = rows.q;
@@ -48,7 +50,7 @@ class TrainFlashLocal : public TrainMechanism {
 
 class TrainFlashGlobal : public TrainMechanism {
  public:
-  TrainFlashGlobal(int64_t group, FlashScale scale) : group_(group), scale_(scale) {}
+  explicit TrainFlashGlobal(const FlashGlobalOptions& options) : group_(options.group), scale_(options.scale) {}
 
   at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>&) const override {
     const at::Tensor& q = rows.q;
@@ -76,13 +78,30 @@ class TrainFlashGlobal : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_flash_local(const AttentionSpec& spec, const AttentionShape&) {
-  return std::make_unique<TrainFlashLocal>(spec.integer("group", 64, kMinGroup, kMaxGroup),
-                                           spec.value("local", "blocked") == "terraced");
+std::unique_ptr<TrainMechanism> make_train_flash_local(const FlashLocalOptions& options) {
+  return std::make_unique<TrainFlashLocal>(options);
 }
 
-std::unique_ptr<TrainMechanism> make_train_flash_global(const AttentionSpec& spec, const AttentionShape&) {
-  return std::make_unique<TrainFlashGlobal>(spec.integer("group", 64, kMinGroup, kMaxGroup), flash_scale(spec));
+std::unique_ptr<TrainMechanism> make_train_flash_global(const FlashGlobalOptions& options) {
+  return std::make_unique<TrainFlashGlobal>(options);
+}
+
+TrainHalf flash_local_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape&) {
+    return make_train_flash_local(FlashLocalOptions::of(options));
+  }};
+}
+
+TrainHalf flash_global_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape&) {
+    return make_train_flash_global(FlashGlobalOptions::of(options));
+  }};
+}
+
+TrainHalf flash_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape& shape) {
+    return make_train_augmented(flash_options(options), shape);
+  }};
 }
 
 }  // namespace espalier

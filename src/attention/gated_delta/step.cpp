@@ -1,14 +1,13 @@
+#include "attention/gated_delta/gated_delta.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
-#include "attention/flash/flash.h"
-#include "attention/shared/additive.h"
 #include "attention/shared/block_decay.h"
-#include "attention/shared/decay.h"
 #include "attention/shared/fold_steps.h"
 #include "attention/shared/head_norm.h"
-#include "attention/shared/short_convolution.h"
+#include "attention/shared/min_norm.h"
 #include "attention/shared/visible_rows.h"
 
 namespace espalier {
@@ -17,8 +16,8 @@ namespace {
 // Beside each row: u [Dv], its log-decays summed from the start of its block, 1 / |k|.
 class GatedDelta : public Mechanism {
  public:
-  GatedDelta(const AttentionSpec& spec, const AttentionShape& shape, int64_t block)
-      : shape_(shape), convolution_(spec, shape), norm_(spec, shape), block_(block) {}
+  GatedDelta(const GatedDeltaOptions& options, const AttentionShape& shape)
+      : shape_(shape), convolution_(options.convolution, shape), norm_(options.norm, shape), block_(options.block) {}
 
   Capabilities capabilities() const override { return {}; }
   StateLayout layout() const override {
@@ -341,14 +340,27 @@ class GatedDelta : public Mechanism {
 
 }  // namespace
 
-std::unique_ptr<Mechanism> make_gated_delta(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("norm|conv|activation");
-  return make_gated_delta_block(spec, shape, kFoldBlock);
+GatedDeltaOptions GatedDeltaOptions::of(const AttentionOptions& options) {
+  return {.norm = has_head_norm(options), .convolution = ShortConvolutionOptions::of(options)};
 }
 
-std::unique_ptr<Mechanism> make_gated_delta_block(const AttentionSpec& spec, const AttentionShape& shape,
-                                                  int64_t block) {
-  return std::make_unique<GatedDelta>(spec, shape, block);
+std::unique_ptr<Mechanism> make_gated_delta(const GatedDeltaOptions& options, const AttentionShape& shape) {
+  return std::make_unique<GatedDelta>(options, shape);
+}
+
+const AttentionCard& gated_delta_card() {
+  static const AttentionCard card{
+      .name = "gated_delta",
+      .summary = "a memory that forgets by a gate and corrects what it holds under a key (gated delta rule)",
+      .paper = "Yang et al. 2024, arXiv 2412.06464",
+      .options = {norm_option(), short_taps_option(), short_activation_option()},
+      .samples = {"gated_delta", "gated_delta(norm=none)", "gated_delta(conv=4)",
+                  "gated_delta(conv=3,activation=none,norm=none)"},
+      .in_models = {"gated_delta", "gated_delta(conv=4)", "gated_delta(conv=1,activation=none)"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return make_gated_delta(GatedDeltaOptions::of(options), shape);
+      }};
+  return card;
 }
 
 }  // namespace espalier

@@ -12,8 +12,6 @@
 // taps=0. State: a ceil(Dk / 2) x Dv fold and the rows of two groups.
 #pragma once
 
-#include <memory>
-
 #include "attention/operator.h"
 
 namespace espalier {
@@ -22,10 +20,8 @@ struct GauOptions {
   int64_t group, taps;
   Activation activation;
   bool local, global, castling;
-};
-// Throws InvalidArgument for an option out of range.
-GauOptions gau_options(const AttentionSpec& spec);
 
-std::unique_ptr<Mechanism> make_gau(const AttentionSpec& spec, const AttentionShape& shape);
+  static GauOptions of(const AttentionOptions& options);
+};
 
 }  // namespace espalier

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "attention/flash/flash.h"
-#include "attention/shared/plain.h"
+#include "attention/conv/plain.h"
+#include "attention/shared/min_norm.h"
 
 namespace espalier::plain {
 namespace {
@@ -18,8 +18,8 @@ double activated(Activation f, double x) {
 
 // z_t = sum_{s<=t, g(s)=g(t)} f(a_t.c_s / G + bias(s - t)) v_s + sum_{g(s)<g(t)} b_t.e_s v_s / G, of a span over all s
 // in the group and all s, / T; castling: x = v_t / 2 + z_t / pi over its length; + conv
-void gau(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
-  const GauOptions options = gau_options(spec);
+void gau(const AttentionOptions& given, const Parameters& parameters, const Head& head, int64_t t, double* out) {
+  const GauOptions options = GauOptions::of(given);
   const int near = head.shape.dim_k / 2;
   const auto product = [&](int64_t s, int first, int last) {
     double sum = 0;
@@ -46,7 +46,7 @@ void gau(const AttentionSpec& spec, const Parameters& parameters, const Head& he
     for (int c = 0; c < head.shape.dim_v; ++c) squares += out[c] * out[c];
     for (int c = 0; c < head.shape.dim_v; ++c) out[c] /= std::max(std::sqrt(squares), double{kMinNorm});
   }
-  if (options.taps > 0) conv(spec, parameters, head, t, out);
+  conv(options.taps, parameters, head, t, out);
 }
 
 }  // namespace espalier::plain

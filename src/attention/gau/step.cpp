@@ -5,8 +5,8 @@
 #include <vector>
 
 #include "attention/conv/conv.h"
-#include "attention/flash/flash.h"
 #include "attention/shared/fold_steps.h"
+#include "attention/shared/min_norm.h"
 #include "attention/shared/visible_rows.h"
 
 namespace espalier {
@@ -195,20 +195,31 @@ class Gau : public Mechanism {
 
 }  // namespace
 
-GauOptions gau_options(const AttentionSpec& spec) {
-  spec.reject_unknown("group|activation|parts|taps|castling");
-  const std::string parts = spec.choice("parts", "both", "both|local|global");
-  return {.group = spec.integer("group", 256, kMinGroup, kMaxGroup),
-          .taps = spec.integer("taps", 32, 0, kMaxTaps),
-          .activation = spec.choice("activation", "laplace", "laplace|relu2") == "laplace" ? Activation::kLaplace
-                                                                                           : Activation::kReluSquared,
-          .local = parts != "global",
-          .global = parts != "local",
-          .castling = spec.choice("castling", "no", "no|yes") == "yes"};
+GauOptions GauOptions::of(const AttentionOptions& options) {
+  const bool laplace = options.is("activation", "laplace");
+  return {.group = options.integer("group"),
+          .taps = options.integer("taps"),
+          .activation = laplace ? Activation::kLaplace : Activation::kReluSquared,
+          .local = !options.is("parts", "global"),
+          .global = !options.is("parts", "local"),
+          .castling = options.is("castling", "yes")};
 }
 
-std::unique_ptr<Mechanism> make_gau(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<Gau>(gau_options(spec), shape);
+const AttentionCard& gau_card() {
+  static const AttentionCard card{
+      .name = "gau",
+      .summary = "a gated attention unit's: half of q and k inside the group, half at the groups before",
+      .paper = "Hua et al. 2022, arXiv 2202.10447; You et al. 2024 (ICML), arXiv 2406.07368",
+      .options = {group_option(256), choice_option("activation", "laplace|relu2", "of the weights inside a group"),
+                  choice_option("parts", "both|local|global", "which parts are summed"), taps_option(32, 0),
+                  choice_option("castling", "no|yes", "half of v is added, and rows are brought to length 1")},
+      .samples = {"gau(group=8,taps=5)", "gau(group=12,activation=relu2,taps=3,castling=yes)",
+                  "gau(group=8,parts=local,taps=0)", "gau(group=16,parts=global,taps=0)", "gau(group=100,taps=3)"},
+      .in_models = {"gau(group=8,taps=3)"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return std::make_unique<Gau>(GauOptions::of(options), shape);
+      }};
+  return card;
 }
 
 }  // namespace espalier

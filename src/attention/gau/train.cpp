@@ -2,9 +2,11 @@
 
 #include <cmath>
 
-#include "attention/flash/flash.h"
+#include "attention/conv/train.h"
 #include "attention/gau/gau.h"
-#include "attention/mechanisms_train.h"
+#include "attention/mechanism_train.h"
+#include "attention/shared/grouping_train.h"
+#include "attention/shared/min_norm.h"
 
 namespace espalier {
 namespace {
@@ -67,8 +69,10 @@ class TrainGau : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_gau(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<TrainGau>(gau_options(spec), shape);
+TrainHalf gau_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape& shape) {
+    return std::make_unique<TrainGau>(GauOptions::of(options), shape);
+  }};
 }
 
 }  // namespace espalier

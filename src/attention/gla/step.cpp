@@ -1,10 +1,11 @@
+#include "attention/gla/gla.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "attention/shared/additive.h"
 #include "attention/shared/block_decay.h"
-#include "attention/shared/decay.h"
 #include "attention/shared/fold_steps.h"
 #include "attention/shared/head_norm.h"
 #include "attention/shared/visible_rows.h"
@@ -19,7 +20,7 @@ void multiply(const float* a, const float* b, int64_t n, float* y) {
 // Beside each row: its log-decays summed from the start of its block, [Dk].
 class Gla : public Mechanism {
  public:
-  Gla(const AttentionSpec& spec, const AttentionShape& shape) : shape_(shape), norm_(spec, shape) {}
+  Gla(bool norm, const AttentionShape& shape) : shape_(shape), norm_(norm, shape) {}
 
   Capabilities capabilities() const override { return {}; }
   StateLayout layout() const override {
@@ -209,9 +210,17 @@ class Gla : public Mechanism {
 
 }  // namespace
 
-std::unique_ptr<Mechanism> make_gla(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("norm");
-  return std::make_unique<Gla>(spec, shape);
+const AttentionCard& gla_card() {
+  static const AttentionCard card{.name = "gla",
+                                  .summary = "a sum over all rows that forgets by a gate for each channel",
+                                  .paper = "Yang et al. 2023, arXiv 2312.06635",
+                                  .options = {norm_option()},
+                                  .samples = {"gla", "gla(norm=none)"},
+                                  .in_models = {"gla"},
+                                  .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+                                    return std::make_unique<Gla>(has_head_norm(options), shape);
+                                  }};
+  return card;
 }
 
 }  // namespace espalier

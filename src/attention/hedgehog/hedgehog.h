@@ -6,11 +6,11 @@
 // Parameters: feature_q.weight [H, Dk, F], feature_k.weight [Hk, Dk, F], unit matrices at first.
 #pragma once
 
+#include <vector>
+
 #include "attention/shared/additive.h"
 
 namespace espalier {
-
-AdditiveForm make_hedgehog_form(const AttentionSpec& spec, const AttentionShape& shape);
 
 // The least value of a feature.
 inline constexpr float kMinFeature = 1e-12f;
@@ -21,5 +21,10 @@ struct HedgehogWeight {
 };
 // phi [count][2 * features]
 void hedgehog(const Kernels& kernels, const MapRows& rows, const HedgehogWeight& weight);
+
+namespace plain {
+// phi(x); weights [heads, dim, F]
+std::vector<double> hedgehog(const float* x, const std::vector<float>& weights, int head, int heads, int dim);
+}  // namespace plain
 
 }  // namespace espalier

@@ -1,7 +1,10 @@
+#include "attention/hedgehog/hedgehog.h"
+
 #include <algorithm>
+#include <cmath>
 #include <vector>
 
-#include "attention/hedgehog/hedgehog.h"
+#include "attention/shared/plain.h"
 
 namespace espalier {
 
@@ -56,12 +59,46 @@ class HedgehogMap : public FeatureMap {
   std::vector<float> q_, k_;
 };
 
+std::vector<double> plain_hedgehog(const plain::FeatureInput& in) {
+  const AttentionShape& shape = in.head.shape;
+  return in.is_query ? plain::hedgehog(in.x(), in.parameters[0], in.head.head, shape.heads, in.dim())
+                     : plain::hedgehog(in.x(), in.parameters[1], in.head.kv_head(), shape.heads_kv, in.dim());
+}
+
 }  // namespace
 
-AdditiveForm make_hedgehog_form(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("features");
-  return {.map = std::make_unique<HedgehogMap>(shape, spec.integer("features", shape.dim_k, 1, 4096)),
-          .denominator = {Denominator::kPlus, kMinFeature}};
+std::vector<double> plain::hedgehog(const float* x, const std::vector<float>& weights, int head, int heads, int dim) {
+  const size_t features = weights.size() / (static_cast<size_t>(heads) * dim);
+  const float* weight = weights.data() + head * dim * features;
+  std::vector<double> y(features, 0.0), phi;
+  for (int d = 0; d < dim; ++d) {
+    for (size_t f = 0; f < features; ++f) y[f] += double{x[d]} * weight[d * features + f];
+  }
+  for (const double sign : {1.0, -1.0}) {
+    double sum = 0;
+    for (const double u : y) sum += std::exp(sign * u);
+    for (const double u : y) phi.push_back(std::max(std::exp(sign * u) / sum, double{kMinFeature}));
+  }
+  return phi;
+}
+
+const AttentionCard& hedgehog_card() {
+  static const AttentionCard card{
+      .name = "hedgehog",
+      .summary = "a sum over all rows, learned features softmax(x W) and softmax(-x W)",
+      .paper = "Zhang et al. 2024, arXiv 2402.04347",
+      .options = {integer_option("features", "Dk", 1, 4096, "columns of W, two features each")},
+      .samples = {"hedgehog", "hedgehog(features=3)"},
+      .in_models = {"hedgehog"},
+      .additive = {.form =
+                       [](const AttentionOptions& options, const AttentionShape& shape) {
+                         const int64_t features = options.integer_or("features", shape.dim_k);
+                         return AdditiveForm{.map = std::make_unique<HedgehogMap>(shape, features),
+                                             .denominator = {Denominator::kPlus, kMinFeature}};
+                       },
+                   .features = plain_hedgehog,
+                   .denominator = [](double sum) { return sum + 1e-12; }}};
+  return card;
 }
 
 }  // namespace espalier

@@ -2,9 +2,6 @@
 
 #include <algorithm>
 
-#include "attention/flash/flash.h"
-#include "attention/lolcats/lolcats.h"
-#include "attention/shared/decay.h"
 #include "attention/shared/visible_rows.h"
 
 namespace espalier {
@@ -12,10 +9,8 @@ namespace {
 
 class Hybrid : public Mechanism {
  public:
-  Hybrid(const AttentionSpec& spec, const AttentionShape& shape)
-      : shape_(shape),
-        window_(make_window(hybrid_window(spec), shape)),
-        memory_(make_gated_delta_block(hybrid_memory(spec), shape, window_->layout().block)) {}
+  Hybrid(const HybridOptions& options, const AttentionShape& shape)
+      : shape_(shape), window_(make_lolcats(options.window, shape)), memory_(make_gated_delta(options.memory, shape)) {}
 
   Capabilities capabilities() const override { return {}; }
   StateLayout layout() const override {
@@ -86,17 +81,22 @@ class Hybrid : public Mechanism {
 
 }  // namespace
 
-AttentionSpec hybrid_window(const AttentionSpec& spec) {
-  spec.reject_unknown("group|sinks");
-  return AttentionSpec::parse("window(group=" + spec.value("group", "64") + ",sinks=" + spec.value("sinks", "4") + ")");
+HybridOptions HybridOptions::of(const AttentionOptions& options) {
+  const int64_t group = options.integer("group");
+  return {.window = {.group = group, .sinks = options.integer("sinks")}, .memory = {.block = group}};
 }
 
-AttentionSpec hybrid_memory(const AttentionSpec&) {
-  return AttentionSpec::parse("gated_delta");
-}
-
-std::unique_ptr<Mechanism> make_hybrid(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<Hybrid>(spec, shape);
+const AttentionCard& hybrid_card() {
+  static const AttentionCard card{.name = "hybrid",
+                                  .summary = "window for what is near + alpha * gated_delta for what is far",
+                                  .paper = "Xiao et al. 2023, arXiv 2309.17453; Yang et al. 2024, arXiv 2412.06464",
+                                  .options = {group_option(), sinks_option()},
+                                  .samples = {"hybrid(group=8,sinks=3)", "hybrid(group=20,sinks=0)"},
+                                  .in_models = {"hybrid(group=8,sinks=2)"},
+                                  .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+                                    return std::make_unique<Hybrid>(HybridOptions::of(options), shape);
+                                  }};
+  return card;
 }
 
 }  // namespace espalier

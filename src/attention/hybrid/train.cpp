@@ -2,16 +2,16 @@
 
 #include <ATen/ATen.h>
 
-#include "attention/mechanisms_train.h"
+#include "attention/gated_delta/train.h"
+#include "attention/lolcats/train.h"
 
 namespace espalier {
 namespace {
 
 class TrainHybrid : public TrainMechanism {
  public:
-  TrainHybrid(const AttentionSpec& spec, const AttentionShape& shape)
-      : window_(make_train_lolcats(hybrid_window(spec), shape)),
-        memory_(make_train_gated_delta(hybrid_memory(spec), shape)) {}
+  explicit TrainHybrid(const HybridOptions& options)
+      : window_(make_train_lolcats(options.window)), memory_(make_train_gated_delta(options.memory)) {}
 
   at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
     const at::Tensor far = memory_->mix(rows, {parameters.begin() + 1, parameters.end()});
@@ -24,8 +24,10 @@ class TrainHybrid : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_hybrid(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<TrainHybrid>(spec, shape);
+TrainHalf hybrid_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape&) {
+    return std::make_unique<TrainHybrid>(HybridOptions::of(options));
+  }};
 }
 
 }  // namespace espalier

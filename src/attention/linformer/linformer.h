@@ -9,18 +9,14 @@
 // and the rows of two groups. Parameters: linformer.k [Hk, r, G], linformer.v [Hk, r, G], at first means of G / r rows.
 #pragma once
 
-#include <memory>
-
 #include "attention/operator.h"
 
 namespace espalier {
 
-std::unique_ptr<Mechanism> make_linformer(const AttentionSpec& spec, const AttentionShape& shape);
-
 struct LinformerOptions {
   int64_t group, rank;
 
-  static LinformerOptions of(const AttentionSpec& spec);
+  static LinformerOptions of(const AttentionOptions& options);
 };
 
 }  // namespace espalier

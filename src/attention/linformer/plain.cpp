@@ -9,8 +9,8 @@
 namespace espalier::plain {
 
 // softmax over summaries of groups <= g - 2 and the rows of g - 1 and g
-void linformer(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
-  const LinformerOptions options = LinformerOptions::of(spec);
+void linformer(const AttentionOptions& given, const Parameters& parameters, const Head& head, int64_t t, double* out) {
+  const LinformerOptions options = LinformerOptions::of(given);
   const int dim = head.shape.dim_k, dim_v = head.shape.dim_v;
   std::vector<std::vector<double>> keys, values;
   const auto row = [](const float* x, int n) { return std::vector<double>(x, x + n); };

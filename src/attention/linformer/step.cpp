@@ -4,7 +4,6 @@
 #include <cmath>
 #include <vector>
 
-#include "attention/flash/flash.h"
 #include "attention/shared/fold_steps.h"
 #include "attention/shared/visible_rows.h"
 #include "core/error.h"
@@ -149,20 +148,28 @@ class Linformer : public Mechanism {
 
 }  // namespace
 
-LinformerOptions LinformerOptions::of(const AttentionSpec& spec) {
-  spec.reject_unknown("group|rank");
-  const LinformerOptions options{.group = spec.integer("group", 64, kMinGroup, kMaxGroup),
-                                 .rank = spec.integer("rank", 16, 1, kMaxGroup)};
+LinformerOptions LinformerOptions::of(const AttentionOptions& given) {
+  const LinformerOptions options{.group = given.integer("group"), .rank = given.integer("rank")};
   if (options.rank > options.group) {
-    throw InvalidArgument(error_text("attention '" + spec.text() + "'",
+    throw InvalidArgument(error_text("attention '" + given.spec().text() + "'",
                                      "a rank of at most " + std::to_string(options.group) + ", the group",
                                      std::to_string(options.rank)));
   }
   return options;
 }
 
-std::unique_ptr<Mechanism> make_linformer(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<Linformer>(LinformerOptions::of(spec), shape);
+const AttentionCard& linformer_card() {
+  static const AttentionCard card{
+      .name = "linformer",
+      .summary = "softmax over two groups and a few learned summaries of each older group",
+      .paper = "Wang et al. 2020, arXiv 2006.04768",
+      .options = {group_option(), integer_option("rank", "16", 1, kMaxGroup, "summaries of a group")},
+      .samples = {"linformer(group=8,rank=3)", "linformer(group=20,rank=17)", "linformer(group=12,rank=12)"},
+      .in_models = {"linformer(group=8,rank=3)"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return std::make_unique<Linformer>(LinformerOptions::of(options), shape);
+      }};
+  return card;
 }
 
 }  // namespace espalier

@@ -5,7 +5,8 @@
 #include <cmath>
 #include <limits>
 
-#include "attention/mechanisms_train.h"
+#include "attention/mechanism_train.h"
+#include "attention/shared/grouping_train.h"
 
 namespace espalier {
 namespace {
@@ -45,8 +46,10 @@ class TrainLinformer : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_linformer(const AttentionSpec& spec, const AttentionShape&) {
-  return std::make_unique<TrainLinformer>(LinformerOptions::of(spec));
+TrainHalf linformer_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape&) {
+    return std::make_unique<TrainLinformer>(LinformerOptions::of(options));
+  }};
 }
 
 }  // namespace espalier

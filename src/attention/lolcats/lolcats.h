@@ -23,13 +23,11 @@
 
 namespace espalier {
 
-std::unique_ptr<Mechanism> make_lolcats(const AttentionSpec& spec, const AttentionShape& shape);
-std::unique_ptr<Mechanism> make_window(const AttentionSpec& spec, const AttentionShape& shape);
-
+// As default, those of `window`.
 struct LolcatsOptions {
-  int64_t group, sinks, taps;
-  bool linear;
-  int64_t horizon;
+  int64_t group = kDefaultGroup, sinks = 4, taps = 0;
+  bool linear = false;
+  int64_t horizon = 0;
 
   // c of a row whose window begins at `position`.
   double older_weight(int64_t position) const {
@@ -37,8 +35,12 @@ struct LolcatsOptions {
     return horizon > 0 && rows > horizon ? static_cast<double>(horizon) / static_cast<double>(rows) : 1.0;
   }
 
-  // From a spec named "lolcats" or "window".
-  static LolcatsOptions of(const AttentionSpec& spec);
+  static LolcatsOptions of(const AttentionOptions& options);
+  static LolcatsOptions of_window(const AttentionOptions& options);
 };
+std::unique_ptr<Mechanism> make_lolcats(const LolcatsOptions& options, const AttentionShape& shape);
+
+// The option `sinks`, also of those who have a window beside other things.
+OptionInfo sinks_option();
 
 }  // namespace espalier

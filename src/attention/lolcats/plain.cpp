@@ -1,28 +1,13 @@
-#include "attention/lolcats/lolcats.h"
+#include "attention/lolcats/plain.h"
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include "attention/conv/plain.h"
 #include "attention/hedgehog/hedgehog.h"
-#include "attention/shared/plain.h"
 
 namespace espalier::plain {
-
-std::vector<double> hedgehog(const float* x, const std::vector<float>& weights, int head, int heads, int dim) {
-  const size_t features = weights.size() / (static_cast<size_t>(heads) * dim);
-  const float* weight = weights.data() + head * dim * features;
-  std::vector<double> y(features, 0.0), phi;
-  for (int d = 0; d < dim; ++d) {
-    for (size_t f = 0; f < features; ++f) y[f] += double{x[d]} * weight[d * features + f];
-  }
-  for (const double sign : {1.0, -1.0}) {
-    double sum = 0;
-    for (const double u : y) sum += std::exp(sign * u);
-    for (const double u : y) phi.push_back(std::max(std::exp(sign * u) / sum, double{kMinFeature}));
-  }
-  return phi;
-}
 
 namespace {
 
@@ -63,21 +48,19 @@ void mixed(const LolcatsOptions& options, const Parameters& parameters, const He
   for (int64_t s = 0; s <= t; ++s) head.add_v(s, weights[static_cast<size_t>(s)] / sum, out);
 }
 
-void with_conv(const LolcatsOptions& options, const Parameters& parameters, const Head& head, int64_t t, double* out) {
-  mixed(options, parameters, head, t, out);
-  if (options.taps > 0) {
-    conv(AttentionSpec::parse("conv(taps=" + std::to_string(options.taps) + ")"), parameters, head, t, out);
-  }
-}
-
 }  // namespace
 
-void lolcats(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
-  with_conv(LolcatsOptions::of(spec), parameters, head, t, out);
+void lolcats(const LolcatsOptions& options, const Parameters& parameters, const Head& head, int64_t t, double* out) {
+  mixed(options, parameters, head, t, out);
+  conv(options.taps, parameters, head, t, out);
 }
 
-void window(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
-  with_conv(LolcatsOptions::of(spec), parameters, head, t, out);
+void lolcats(const AttentionOptions& options, const Parameters& parameters, const Head& head, int64_t t, double* out) {
+  lolcats(LolcatsOptions::of(options), parameters, head, t, out);
+}
+
+void window(const AttentionOptions& options, const Parameters& parameters, const Head& head, int64_t t, double* out) {
+  lolcats(LolcatsOptions::of_window(options), parameters, head, t, out);
 }
 
 }  // namespace espalier::plain

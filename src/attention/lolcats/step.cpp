@@ -4,28 +4,17 @@
 #include <cmath>
 
 #include "attention/conv/conv.h"
-#include "attention/flash/flash.h"
 #include "attention/hedgehog/hedgehog.h"
 #include "attention/shared/fold_steps.h"
 #include "attention/shared/visible_rows.h"
 
 namespace espalier {
 
-LolcatsOptions LolcatsOptions::of(const AttentionSpec& spec) {
-  const bool window = spec.name() == "window";
-  spec.reject_unknown(window ? "group|sinks|taps" : "group|sinks|taps|linear|horizon");
-  return {.group = spec.integer("group", 64, kMinGroup, kMaxGroup),
-          .sinks = spec.integer("sinks", 4, 0, kPanel),
-          .taps = spec.integer("taps", window ? 0 : 32, 0, kMaxTaps),
-          .linear = !window && spec.choice("linear", "hedgehog", "hedgehog|none") == "hedgehog",
-          .horizon = spec.integer("horizon", 0, 0, int64_t{1} << 40)};
-}
-
 namespace {
 
 class Lolcats : public Mechanism {
  public:
-  Lolcats(const AttentionShape& shape, const LolcatsOptions& options)
+  Lolcats(const LolcatsOptions& options, const AttentionShape& shape)
       : shape_(shape), options_(options), filter_(options.taps), features_(2 * int64_t{shape.dim_k}) {}
 
   Capabilities capabilities() const override { return {}; }
@@ -244,12 +233,57 @@ class Lolcats : public Mechanism {
 
 }  // namespace
 
-std::unique_ptr<Mechanism> make_lolcats(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<Lolcats>(shape, LolcatsOptions::of(spec));
+LolcatsOptions LolcatsOptions::of_window(const AttentionOptions& options) {
+  return {.group = options.integer("group"), .sinks = options.integer("sinks"), .taps = options.integer("taps")};
 }
 
-std::unique_ptr<Mechanism> make_window(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<Lolcats>(shape, LolcatsOptions::of(spec));
+LolcatsOptions LolcatsOptions::of(const AttentionOptions& options) {
+  LolcatsOptions all = of_window(options);
+  all.linear = options.is("linear", "hedgehog");
+  all.horizon = options.integer("horizon");
+  return all;
+}
+
+std::unique_ptr<Mechanism> make_lolcats(const LolcatsOptions& options, const AttentionShape& shape) {
+  return std::make_unique<Lolcats>(options, shape);
+}
+
+OptionInfo sinks_option() {
+  return integer_option("sinks", "4", 0, kPanel, "first rows of the text that stay visible");
+}
+
+const AttentionCard& lolcats_card() {
+  static const AttentionCard card{
+      .name = "lolcats",
+      .summary = "softmax over two groups and sink rows, hedgehog features over what is older, one denominator",
+      .paper = "Zhang et al. 2024, arXiv 2410.10254",
+      .options = {group_option(), sinks_option(), taps_option(32, 0),
+                  choice_option("linear", "hedgehog|none", "what older rows are seen by"),
+                  integer_option("horizon", "0", 0, int64_t{1} << 40,
+                                 "older rows from which on they weigh no more as a whole; 0: never")},
+      .samples = {"lolcats(group=8,taps=6)", "lolcats(group=12,sinks=0,taps=0)", "lolcats(group=8,sinks=11,taps=0)",
+                  "lolcats(group=8,linear=none,taps=4)", "lolcats(group=8,sinks=2,taps=0,horizon=3)",
+                  "lolcats(group=4,sinks=0,taps=2,horizon=1)", "lolcats(group=64)"},
+      .in_models = {"lolcats(group=8,sinks=2,taps=3)", "lolcats(group=12)", "lolcats(group=8,horizon=5)",
+                    "lolcats(group=8,linear=none,sinks=11)", "lolcats(group=16,sinks=0)", "lolcats(group=64)"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return make_lolcats(LolcatsOptions::of(options), shape);
+      }};
+  return card;
+}
+
+const AttentionCard& window_card() {
+  static const AttentionCard card{.name = "window",
+                                  .summary = "softmax over two groups and sink rows; needs no training",
+                                  .paper = "Xiao et al. 2023, arXiv 2309.17453",
+                                  .options = {group_option(), sinks_option(), taps_option(0, 0)},
+                                  .samples = {"window(group=8)", "window(group=12,sinks=2,taps=3)",
+                                              "window(group=4,sinks=13)", "window(group=256)"},
+                                  .in_models = {"window(group=8,sinks=3)", "window(group=4,sinks=16)"},
+                                  .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+                                    return make_lolcats(LolcatsOptions::of_window(options), shape);
+                                  }};
+  return card;
 }
 
 }  // namespace espalier

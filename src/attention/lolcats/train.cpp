@@ -1,3 +1,5 @@
+#include "attention/lolcats/train.h"
+
 #include <ATen/ATen.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -5,8 +7,9 @@
 #include <cmath>
 #include <limits>
 
-#include "attention/lolcats/lolcats.h"
-#include "attention/mechanisms_train.h"
+#include "attention/conv/train.h"
+#include "attention/hedgehog/train.h"
+#include "attention/shared/grouping_train.h"
 
 namespace espalier {
 namespace {
@@ -113,8 +116,20 @@ class TrainLolcats : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_lolcats(const AttentionSpec& spec, const AttentionShape&) {
-  return std::make_unique<TrainLolcats>(LolcatsOptions::of(spec));
+std::unique_ptr<TrainMechanism> make_train_lolcats(const LolcatsOptions& options) {
+  return std::make_unique<TrainLolcats>(options);
+}
+
+TrainHalf lolcats_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape&) {
+    return make_train_lolcats(LolcatsOptions::of(options));
+  }};
+}
+
+TrainHalf window_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape&) {
+    return make_train_lolcats(LolcatsOptions::of_window(options));
+  }};
 }
 
 }  // namespace espalier

@@ -1,9 +1,10 @@
+#include "attention/retention/retention.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
 
 #include "attention/shared/additive.h"
-#include "attention/shared/decay.h"
 #include "attention/shared/fold_steps.h"
 #include "attention/shared/head_norm.h"
 #include "attention/shared/visible_rows.h"
@@ -13,9 +14,9 @@ namespace {
 
 class Retention : public Mechanism {
  public:
-  Retention(const AttentionSpec& spec, const AttentionShape& shape) : shape_(shape), norm_(spec, shape) {
+  Retention(const RetentionOptions& options, const AttentionShape& shape) : shape_(shape), norm_(options.norm, shape) {
     for (int head = 0; head < shape.heads_kv; ++head) {
-      const double log_decay = retention_log_decay(spec, shape, head);
+      const double log_decay = options.log_decay(shape, head);
       for (int64_t n = 0; n <= 2 * kFoldBlock; ++n) {
         powers_.push_back(static_cast<float>(std::exp(log_decay * static_cast<double>(n))));
       }
@@ -111,18 +112,28 @@ class Retention : public Mechanism {
 
 }  // namespace
 
-double retention_log_decay(const AttentionSpec& spec, const AttentionShape& shape, int kv_head) {
-  if (spec.choice("decay", "retnet", "retnet|lightning") == "retnet") return std::log1p(-std::exp2(-5.0 - kv_head));
+double RetentionOptions::log_decay(const AttentionShape& shape, int kv_head) const {
+  if (!lightning) return std::log1p(-std::exp2(-5.0 - kv_head));
   return -8.0 / shape.heads_kv * (1.0 - static_cast<double>(shape.layer) / shape.layers) * kv_head;
 }
 
-bool has_head_norm(const AttentionSpec& spec) {
-  return spec.choice("norm", "head", "head|none") == "head";
+RetentionOptions RetentionOptions::of(const AttentionOptions& options) {
+  return {.lightning = options.is("decay", "lightning"), .norm = has_head_norm(options)};
 }
 
-std::unique_ptr<Mechanism> make_retention(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("decay|norm");
-  return std::make_unique<Retention>(spec, shape);
+const AttentionCard& retention_card() {
+  static const AttentionCard card{
+      .name = "retention",
+      .summary = "a sum over all rows that forgets at a fixed rate for each head",
+      .paper = "Sun et al. 2023, arXiv 2307.08621; Qin et al. 2024, arXiv 2401.04658",
+      .options = {choice_option("decay", "retnet|lightning", "which rates: by the head, or by the layer, too"),
+                  norm_option()},
+      .samples = {"retention", "retention(decay=lightning,norm=none)"},
+      .in_models = {"retention"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return std::make_unique<Retention>(RetentionOptions::of(options), shape);
+      }};
+  return card;
 }
 
 }  // namespace espalier

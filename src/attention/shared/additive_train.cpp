@@ -4,6 +4,8 @@
 
 #include <cmath>
 
+#include "attention/shared/grouping_train.h"
+
 namespace espalier {
 namespace {
 
@@ -12,14 +14,18 @@ constexpr int64_t kChunk = 64;
 
 class TrainAdditive : public TrainMechanism {
  public:
-  TrainAdditive(TrainAdditiveForm form, int64_t closed_group)
-      : form_(std::move(form)), closed_(closed_group > 0), chunk_(closed_group > 0 ? closed_group : kChunk) {}
+  TrainAdditive(TrainFeatures features, const AdditiveForm& form, int64_t closed_group)
+      : features_(std::move(features)),
+        denominator_(form.denominator),
+        rms_(form.rms),
+        closed_(closed_group > 0),
+        chunk_(closed_group > 0 ? closed_group : kChunk) {}
 
   at::Tensor mix(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const override {
     const at::Tensor& q = rows.q;
     const at::Tensor& k = rows.k;
     const at::Tensor& v = rows.v;
-    const auto [features_q, features_k] = form_.map(q, k, parameters);
+    const auto [features_q, features_k] = features_(q, k, parameters);
     const at::Tensor phi_q = grouped_queries(features_q, k.size(1), chunk_);  // [B, Hk, n, H/Hk * C, M]
     const at::Tensor phi_k = grouped(features_k, chunk_);                     // [B, Hk, n, C, M], zero rows at the end
     const at::Tensor ones = at::ones({v.size(0), v.size(1), v.size(2), 1}, v.options().requires_grad(false));
@@ -32,7 +38,7 @@ class TrainAdditive : public TrainMechanism {
       sums = sums + at::matmul(weights, values);  // [B, Hk, n, H/Hk * C, Dv + 1]
     }
     const at::Tensor numerator = sums.narrow(-1, 0, v.size(3)), weight = sums.narrow(-1, v.size(3), 1);
-    const Denominator& d = form_.denominator;
+    const Denominator& d = denominator_;
     const at::Tensor y = d.kind == Denominator::kNone   ? numerator
                          : d.kind == Denominator::kPlus ? numerator / (weight + d.value)
                                                         : numerator / weight.clamp_min(d.value);
@@ -40,7 +46,7 @@ class TrainAdditive : public TrainMechanism {
   }
 
   at::Tensor finish(const at::Tensor& mixed) const override {
-    if (!form_.rms) return mixed;
+    if (!rms_) return mixed;
     const double size = static_cast<double>(mixed.size(1) * mixed.size(3));
     // A zero row's length has no gradient.
     const at::Tensor root = (mixed * mixed).sum(at::IntArrayRef{1, 3}, true).clamp_min(1e-30).sqrt();
@@ -48,15 +54,17 @@ class TrainAdditive : public TrainMechanism {
   }
 
  private:
-  TrainAdditiveForm form_;
-  bool closed_;
+  TrainFeatures features_;
+  Denominator denominator_;
+  bool rms_, closed_;
   int64_t chunk_;
 };
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_additive(TrainAdditiveForm form, int64_t closed_group) {
-  return std::make_unique<TrainAdditive>(std::move(form), closed_group);
+std::unique_ptr<TrainMechanism> make_train_additive(TrainFeatures features, const AdditiveForm& form,
+                                                    int64_t closed_group) {
+  return std::make_unique<TrainAdditive>(std::move(features), form, closed_group);
 }
 
 }  // namespace espalier

@@ -1,4 +1,5 @@
-// Log-decays that are summed within blocks of rows and kept beside each row (attention/shared/decay.h).
+// Log-decays that are summed within blocks of rows and kept beside each row: so every exponential that is used is at
+// most 1, and no product runs over the whole text.
 #pragma once
 
 #include <algorithm>

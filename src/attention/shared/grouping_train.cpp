@@ -1,17 +1,10 @@
+#include "attention/shared/grouping_train.h"
+
 #include <ATen/ATen.h>
 
-#include "attention/flash/flash.h"
-#include "attention/mechanism_train.h"
+#include "attention/shared/min_norm.h"
 
 namespace espalier {
-
-at::Tensor TrainMechanism::finish(const at::Tensor& mixed) const {
-  return mixed;
-}
-
-at::Tensor TrainMechanism::parallel(const TrainRows& rows, const std::vector<at::Tensor>& parameters) const {
-  return finish(mix(rows, parameters));
-}
 
 at::Tensor grouped(const at::Tensor& x, int64_t group) {
   const int64_t tokens = x.size(2), groups = (tokens + group - 1) / group;

@@ -1,15 +1,29 @@
-// The norm that ends a head of attention/shared/decay.h.
+// The norm that ends each head of mechanisms whose state forgets, unless norm=none:
+//
+//   y = norm.weight * y / sqrt(mean(y^2) + 1e-5)
+//
+// Parameter: norm.weight [H, Dv].
 #pragma once
 
 #include <vector>
 
-#include "attention/shared/decay.h"
+#include "attention/operator.h"
 
 namespace espalier {
 
+inline constexpr double kHeadNormEps = 1e-5;
+
+// The option `norm`.
+inline OptionInfo norm_option() {
+  return choice_option("norm", "head|none", "RMS norm that ends each head");
+}
+inline bool has_head_norm(const AttentionOptions& options) {
+  return options.is("norm", "head");
+}
+
 class HeadNorm {
  public:
-  HeadNorm(const AttentionSpec& spec, const AttentionShape& shape) : on_(has_head_norm(spec)), shape_(shape) {}
+  HeadNorm(bool on, const AttentionShape& shape) : on_(on), shape_(shape) {}
 
   void add_parameter(std::vector<ParameterInfo>& parameters) const {
     if (on_) parameters.push_back({"norm.weight", {shape_.heads, shape_.dim_v}, Init::kOne, true});

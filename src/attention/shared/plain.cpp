@@ -2,11 +2,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <utility>
+#include <string>
 
-#include "attention/flash/flash.h"
-#include "attention/transnormer/transnormer.h"
-#include "core/error.h"
+#include "attention/shared/min_norm.h"
 
 namespace espalier::plain {
 namespace {
@@ -17,24 +15,14 @@ double norm(const float* x, int dim) {
   return std::max(std::sqrt(sum), double{kMinNorm});
 }
 
-constexpr std::pair<const char*, Form> kForms[] = {
-    {"softmax", softmax},
-    {"flash_local", flash_local},
-    {"flash_global", flash_global},
-    {"conv", conv},
-    {"augmented", augmented},
-    {"lolcats", lolcats},
-    {"window", window},
-    {"flash", flash},
-    {"transnormer", transnormer},
-    {"retention", retention},
-    {"gla", gla},
-    {"gated_delta", gated_delta},
-    {"hybrid", hybrid},
-    {"gau", gau},
-    {"linformer", linformer},
-    {"yoso", yoso},
-};
+// The form of a mechanism; null: it is additive, and its card holds the features.
+Form form_of(const std::string& name) {
+#define MECHANISM(x) \
+  if (name == #x) return x;
+#define ADDITIVE(x)
+#include "attention/mechanisms.def"
+  return nullptr;
+}
 
 }  // namespace
 
@@ -54,22 +42,16 @@ void Head::add_v(int64_t s, double weight, double* out) const {
 
 std::vector<double> attention_row(const AttentionSpec& spec, const AttentionShape& shape, const Parameters& parameters,
                                   const Sequence& rows, int64_t t, bool span, const RelativeBias& bias) {
-  const auto form =
-      std::find_if(std::begin(kForms), std::end(kForms), [&](const auto& entry) { return spec.name() == entry.first; });
+  const AttentionOptions options = checked_options(spec);
+  const Form form = form_of(spec.name());
   std::vector<double> out(static_cast<size_t>(shape.heads) * shape.dim_v, 0.0);
+  bool norm_of_heads = false;
   for (int head = 0; head < shape.heads; ++head) {
-    const Head own{&rows, shape, head, span, bias};
+    const Head own{&rows, shape, head, span, bias, &norm_of_heads};
     double* y = out.data() + head * shape.dim_v;
-    if (form != std::end(kForms)) {
-      form->second(spec, parameters, own, t, y);
-    } else if (!additive(spec, parameters, own, t, own.seen_end(t), y)) {
-      throw InvalidArgument(error_text("attention", "a mechanism with a plain form", "'" + spec.name() + "'"));
-    }
+    form ? form(options, parameters, own, t, y) : additive(options, parameters, own, t, own.seen_end(t), y);
   }
-  // The layer's norm over all heads.
-  const bool norm = (spec.name() == "transnormer" && !is_diagonal_layer(shape)) ||
-                    AttentionSpec::parse(spec.value("global", "none")).name() == "transnormer";
-  if (norm) {
+  if (norm_of_heads) {
     double squares = 0;
     for (const double y : out) squares += y * y;
     for (double& y : out) y /= std::sqrt(squares / static_cast<double>(out.size())) + 1e-8;

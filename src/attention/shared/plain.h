@@ -2,9 +2,11 @@
 // fast is measured against this.
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <vector>
 
+#include "attention/card.h"
 #include "attention/operator.h"
 
 namespace espalier::plain {
@@ -22,6 +24,7 @@ struct Head {
   int head;
   bool span = false;
   RelativeBias bias = {};
+  bool* norm_of_heads = nullptr;  // a form sets it: its row ends in the norm over all heads
 
   // The first row that row t does not see.
   int64_t seen_end(int64_t t) const { return span ? static_cast<int64_t>(rows->k.size()) : t + 1; }
@@ -36,30 +39,39 @@ struct Head {
 
 using Parameters = std::vector<std::vector<float>>;  // as Mechanism::parameters() lists them
 
-// One mechanism, one head: out [Dv] += y_t.
-using Form = void (*)(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t,
+// One mechanism, one head: out [Dv] += y_t. Its name is the mechanism's.
+using Form = void (*)(const AttentionOptions& options, const Parameters& parameters, const Head& head, int64_t t,
                       double* out);
-void softmax(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void flash_local(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void flash_global(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void conv(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void flash(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void augmented(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void lolcats(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void window(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void retention(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void gla(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void gated_delta(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void gau(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void hybrid(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void linformer(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void yoso(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-void transnormer(const AttentionSpec&, const Parameters&, const Head&, int64_t t, double* out);
-// Additive mechanisms over rows [0, end); false when the name is none of theirs.
-bool additive(const AttentionSpec&, const Parameters&, const Head&, int64_t t, int64_t end, double* out);
+#define MECHANISM(x) void x(const AttentionOptions&, const Parameters&, const Head&, int64_t t, double* out);
+#define ADDITIVE(x)
+#include "attention/mechanisms.def"
 
-// Pieces. max([softmax(x W), softmax(-x W)], 1e-12); weights [heads, D, F]
-std::vector<double> hedgehog(const float* x, const std::vector<float>& weights, int head, int heads, int dim);
+// What an additive mechanism's features are taken of: query or key of a head at a position.
+struct FeatureInput {
+  const AttentionOptions& options;
+  const Parameters& parameters;
+  const Head& head;
+  int64_t position;
+  bool is_query;
+
+  int dim() const { return head.shape.dim_k; }
+  const float* x() const { return is_query ? head.q(position) : head.k(position); }
+  double length() const {
+    double sum = 0;
+    for (int i = 0; i < dim(); ++i) sum += double{x()[i]} * x()[i];
+    return std::sqrt(sum);
+  }
+};
+// W x, W [outputs][dim of x]
+inline std::vector<double> product(const float* weight, const std::vector<double>& x, int64_t outputs) {
+  std::vector<double> y(static_cast<size_t>(outputs), 0.0);
+  for (size_t o = 0; o < y.size(); ++o) {
+    for (size_t i = 0; i < x.size(); ++i) y[o] += weight[o * x.size() + i] * x[i];
+  }
+  return y;
+}
+// An additive mechanism over rows [0, end).
+void additive(const AttentionOptions&, const Parameters&, const Head&, int64_t t, int64_t end, double* out);
 
 // y_t of all heads, [H, Dv]. Throws InvalidArgument for a mechanism without a plain form.
 std::vector<double> attention_row(const AttentionSpec& spec, const AttentionShape& shape, const Parameters& parameters,

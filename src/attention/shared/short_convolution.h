@@ -11,17 +11,26 @@
 #include <vector>
 
 #include "attention/operator.h"
-#include "attention/spec.h"
 
 namespace espalier {
 
+struct ShortConvolutionOptions {
+  int64_t taps = 0;  // 0: none
+  bool silu = true;
+
+  static ShortConvolutionOptions of(const AttentionOptions& options);
+};
+// The options `conv` and `activation`.
+OptionInfo short_taps_option();
+OptionInfo short_activation_option();
+
 class ShortConvolution {
  public:
-  // Throws InvalidArgument for options out of range.
-  ShortConvolution(const AttentionSpec& spec, const AttentionShape& shape);
+  ShortConvolution(const ShortConvolutionOptions& options, const AttentionShape& shape)
+      : shape_(shape), options_(options) {}
 
-  int64_t taps() const { return taps_; }  // 0: none
-  bool silu() const { return silu_; }
+  int64_t taps() const { return options_.taps; }  // 0: none
+  bool silu() const { return options_.silu; }
   // By tap, oldest first: [W][channels].
   const std::vector<float>& q() const { return filters_[0]; }
   const std::vector<float>& k() const { return filters_[1]; }
@@ -33,8 +42,7 @@ class ShortConvolution {
 
  private:
   AttentionShape shape_;
-  int64_t taps_;
-  bool silu_;
+  ShortConvolutionOptions options_;
   std::vector<float> filters_[3];
 };
 

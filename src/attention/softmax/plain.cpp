@@ -7,7 +7,7 @@
 namespace espalier::plain {
 
 // y_t = sum_s e^{x_ts} v_s / sum_s e^{x_ts},  x = q.k / sqrt(Dk) + bias, over s <= t or, in a span, all s
-void softmax(const AttentionSpec&, const Parameters&, const Head& head, int64_t t, double* out) {
+void softmax(const AttentionOptions&, const Parameters&, const Head& head, int64_t t, double* out) {
   const double scale =
       head.shape.scale != 0 ? head.shape.scale : 1.0 / std::sqrt(static_cast<double>(head.shape.dim_k));
   const auto x = [&](int64_t s) {

@@ -10,13 +10,10 @@
 #pragma once
 
 #include <cmath>
-#include <memory>
 
 #include "attention/operator.h"
 
 namespace espalier {
-
-std::unique_ptr<Mechanism> make_softmax(const AttentionSpec& spec, const AttentionShape& shape);
 
 inline float softmax_scale(const AttentionShape& shape) {
   return shape.scale != 0 ? shape.scale : 1.0f / std::sqrt(static_cast<float>(shape.dim_k));

@@ -306,9 +306,15 @@ class Softmax : public Mechanism {
 
 }  // namespace
 
-std::unique_ptr<Mechanism> make_softmax(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("");
-  return std::make_unique<Softmax>(shape);
+const AttentionCard& softmax_card() {
+  static const AttentionCard card{
+      .name = "softmax",
+      .summary = "scaled dot-product attention over a KV cache, the baseline",
+      .paper = "Vaswani et al. 2017, arXiv 1706.03762",
+      .samples = {"softmax"},
+      .in_models = {"softmax"},
+      .make = [](const AttentionOptions&, const AttentionShape& shape) { return std::make_unique<Softmax>(shape); }};
+  return card;
 }
 
 }  // namespace espalier

@@ -3,7 +3,8 @@
 #include <limits>
 #include <optional>
 
-#include "attention/mechanisms_train.h"
+#include "attention/mechanism_train.h"
+#include "attention/shared/grouping_train.h"
 #include "attention/softmax/softmax.h"
 
 namespace espalier {
@@ -34,8 +35,10 @@ class TrainSoftmax : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_softmax(const AttentionSpec&, const AttentionShape& shape) {
-  return std::make_unique<TrainSoftmax>(shape);
+TrainHalf softmax_train() {
+  return {.make = [](const AttentionOptions&, const AttentionShape& shape) {
+    return std::make_unique<TrainSoftmax>(shape);
+  }};
 }
 
 }  // namespace espalier

@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <cmath>
 
-#include "attention/flash/flash.h"
-#include "attention/shared/elementwise_maps.h"
+#include "attention/linear/linear.h"
+#include "attention/shared/additive.h"
 #include "attention/shared/visible_rows.h"
 
 namespace espalier {
@@ -57,18 +57,29 @@ class DiagAttention : public Mechanism {
   int64_t group_;
 };
 
-}  // namespace
-
-AdditiveForm make_norm_form(const AttentionSpec& spec, const AttentionShape& shape) {
-  spec.reject_unknown("group");
+// NormAttention, whatever the layer.
+AdditiveForm norm_form(const AttentionOptions&, const AttentionShape& shape) {
   return {.map = make_elu_plus_one(shape.dim_k), .rms = true};
 }
 
-std::unique_ptr<Mechanism> make_transnormer(const AttentionSpec& spec, const AttentionShape& shape) {
-  const int64_t group = spec.integer("group", 64, kMinGroup, kMaxGroup);
-  if (!is_diagonal_layer(shape)) return make_additive(make_norm_form(spec, shape), shape);
-  spec.reject_unknown("group");
-  return std::make_unique<DiagAttention>(shape, group);
+std::unique_ptr<Mechanism> make(const AttentionOptions& options, const AttentionShape& shape) {
+  if (!is_diagonal_layer(shape)) return make_additive(norm_form(options, shape), shape);
+  return std::make_unique<DiagAttention>(shape, options.integer("group"));
+}
+
+}  // namespace
+
+const AttentionCard& transnormer_card() {
+  static const AttentionCard card{
+      .name = "transnormer",
+      .summary = "early layers: softmax inside a group; the others: a sum over all rows, normed over all heads",
+      .paper = "Qin et al. 2022, arXiv 2210.10340",
+      .options = {group_option()},
+      .samples = {"transnormer(group=8)"},
+      .in_models = {"transnormer(group=8)"},
+      .make = make,
+      .additive = {.form = norm_form, .features = plain::elu_plus_one, .rms = true}};
+  return card;
 }
 
 }  // namespace espalier

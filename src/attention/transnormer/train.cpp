@@ -5,9 +5,9 @@
 #include <cmath>
 #include <limits>
 
-#include "attention/flash/flash.h"
-#include "attention/mechanisms_train.h"
+#include "attention/linear/train.h"
 #include "attention/shared/additive_train.h"
+#include "attention/shared/grouping_train.h"
 
 namespace espalier {
 namespace {
@@ -33,11 +33,19 @@ class TrainDiagAttention : public TrainMechanism {
   int64_t group_;
 };
 
+TrainFeatures norm_features(const AttentionOptions&, const AttentionShape&) {
+  return same_features(train_elu_plus_one);
+}
+
+std::unique_ptr<TrainMechanism> make(const AttentionOptions& options, const AttentionShape& shape) {
+  if (is_diagonal_layer(shape)) return std::make_unique<TrainDiagAttention>(options.integer("group"));
+  return make_train_additive(norm_features(options, shape), options.card().additive.form(options, shape));
+}
+
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_transnormer(const AttentionSpec& spec, const AttentionShape& shape) {
-  if (!is_diagonal_layer(shape)) return make_train_additive(make_train_norm_form(spec, shape));
-  return std::make_unique<TrainDiagAttention>(spec.integer("group", 64, kMinGroup, kMaxGroup));
+TrainHalf transnormer_train() {
+  return {.make = make, .features = norm_features};
 }
 
 }  // namespace espalier

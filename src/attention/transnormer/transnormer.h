@@ -8,13 +8,9 @@
 // rows, or a Dk x Dv sum.
 #pragma once
 
-#include "attention/shared/additive.h"
+#include "attention/operator.h"
 
 namespace espalier {
-
-// NormAttention, whatever the layer.
-AdditiveForm make_norm_form(const AttentionSpec& spec, const AttentionShape& shape);
-std::unique_ptr<Mechanism> make_transnormer(const AttentionSpec& spec, const AttentionShape& shape);
 
 inline bool is_diagonal_layer(const AttentionShape& shape) {
   return shape.layer < shape.layers / 2;

@@ -9,8 +9,8 @@
 
 namespace espalier::plain {
 
-void yoso(const AttentionSpec& spec, const Parameters& parameters, const Head& head, int64_t t, double* out) {
-  const YosoOptions options = YosoOptions::of(spec);
+void yoso(const AttentionOptions& given, const Parameters& parameters, const Head& head, int64_t t, double* out) {
+  const YosoOptions options = YosoOptions::of(given);
   const int dim = head.shape.dim_k;
   const auto bit = [&](const float* x, int64_t hash, int64_t i) {
     const float* w = parameters[0].data() + ((head.kv_head() * options.hashes + hash) * options.bits + i) * dim;

@@ -5,8 +5,8 @@
 #include <numbers>
 #include <vector>
 
-#include "attention/flash/flash.h"
 #include "attention/shared/fold_steps.h"
+#include "attention/shared/min_norm.h"
 #include "attention/shared/visible_rows.h"
 
 namespace espalier {
@@ -159,15 +159,23 @@ class Yoso : public Mechanism {
 
 }  // namespace
 
-YosoOptions YosoOptions::of(const AttentionSpec& spec) {
-  spec.reject_unknown("group|bits|hashes");
-  return {.group = spec.integer("group", 64, kMinGroup, kMaxGroup),
-          .bits = spec.integer("bits", 8, 1, 16),
-          .hashes = spec.integer("hashes", 5, 1, 64)};
+YosoOptions YosoOptions::of(const AttentionOptions& options) {
+  return {.group = options.integer("group"), .bits = options.integer("bits"), .hashes = options.integer("hashes")};
 }
 
-std::unique_ptr<Mechanism> make_yoso(const AttentionSpec& spec, const AttentionShape& shape) {
-  return std::make_unique<Yoso>(YosoOptions::of(spec), shape);
+const AttentionCard& yoso_card() {
+  static const AttentionCard card{
+      .name = "yoso",
+      .summary = "(1 - angle / pi)^bits inside a group, hash tables that estimate it for older groups",
+      .paper = "Zeng et al. 2021, arXiv 2111.09714",
+      .options = {group_option(), integer_option("bits", "8", 1, 16, "bits of a hash code"),
+                  integer_option("hashes", "5", 1, 64, "hash tables")},
+      .samples = {"yoso(group=8,bits=2,hashes=3)", "yoso(group=12,bits=5,hashes=1)"},
+      .in_models = {"yoso(group=8,bits=3,hashes=4)"},
+      .make = [](const AttentionOptions& options, const AttentionShape& shape) {
+        return std::make_unique<Yoso>(YosoOptions::of(options), shape);
+      }};
+  return card;
 }
 
 }  // namespace espalier

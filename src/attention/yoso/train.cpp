@@ -5,7 +5,8 @@
 
 #include <numbers>
 
-#include "attention/mechanisms_train.h"
+#include "attention/mechanism_train.h"
+#include "attention/shared/grouping_train.h"
 
 namespace espalier {
 namespace {
@@ -57,8 +58,10 @@ class TrainYoso : public TrainMechanism {
 
 }  // namespace
 
-std::unique_ptr<TrainMechanism> make_train_yoso(const AttentionSpec& spec, const AttentionShape&) {
-  return std::make_unique<TrainYoso>(YosoOptions::of(spec));
+TrainHalf yoso_train() {
+  return {.make = [](const AttentionOptions& options, const AttentionShape&) {
+    return std::make_unique<TrainYoso>(YosoOptions::of(options));
+  }};
 }
 
 }  // namespace espalier

@@ -11,18 +11,14 @@
 // in both sums, as the original's; a surrogate.
 #pragma once
 
-#include <memory>
-
 #include "attention/operator.h"
 
 namespace espalier {
 
-std::unique_ptr<Mechanism> make_yoso(const AttentionSpec& spec, const AttentionShape& shape);
-
 struct YosoOptions {
   int64_t group, bits, hashes;
 
-  static YosoOptions of(const AttentionSpec& spec);
+  static YosoOptions of(const AttentionOptions& options);
 };
 
 inline constexpr double kYosoShrink = 0.98, kYosoMinNorm = 1e-12;
