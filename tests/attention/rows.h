@@ -10,8 +10,19 @@
 #include "attention/attend.h"
 #include "attention/shared/plain.h"
 #include "core/rng.h"
+#include "support/attentions.h"
 
 namespace espalier::testing {
+
+// SPECs of mechanisms that a step needs no model for: no short convolutions, which the model's context applies.
+inline std::vector<const char*> step_samples() {
+  std::vector<const char*> specs = attention_samples();
+  std::erase_if(specs, [](const char* text) {
+    const AttentionShape shape{.heads = 1, .heads_kv = 1, .dim_k = 8, .dim_v = 8, .hidden = 8};
+    return make_mechanism(AttentionSpec::parse(text), shape)->short_convolution() != nullptr;
+  });
+  return specs;
+}
 
 inline std::vector<float> random_floats(Random& random, int64_t count) {
   std::vector<float> x(static_cast<size_t>(count));

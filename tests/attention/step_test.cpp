@@ -20,80 +20,6 @@ using testing::Placement;
 
 constexpr double kTolerance = 3e-5;  // f32 against f64, for values of size 1
 
-struct Spec {
-  std::string text;
-  int64_t block;  // what to lay the borders on
-};
-
-const Spec kSpecs[] = {
-    {"softmax", 8},
-    {"flash_local(group=8)", 8},
-    {"flash_local(group=1)", 1},
-    {"flash_local(group=12,local=terraced)", 12},
-    {"flash_global(group=8)", 8},
-    {"flash_global(group=5,scale=none)", 5},
-    {"flash_global(group=8,scale=groups)", 8},
-    {"conv(taps=1)", 8},
-    {"conv(taps=5)", 5},
-    {"conv(taps=33)", 33},
-    {"augmented(group=8,taps=7)", 8},
-    {"augmented(group=12,local=terraced,scale=none)", 12},
-    {"augmented(group=8,global=none,taps=3)", 8},
-    {"augmented(group=8,taps=0)", 8},
-    {"augmented(group=8,local=none,taps=4)", 8},
-    {"augmented(group=64)", 64},
-    {"flash_global(group=40)", 40},
-    {"gau(group=100,taps=3)", 100},
-    {"lolcats(group=8,taps=6)", 8},
-    {"lolcats(group=12,sinks=0,taps=0)", 12},
-    {"lolcats(group=8,sinks=11,taps=0)", 8},
-    {"lolcats(group=8,linear=none,taps=4)", 8},
-    {"lolcats(group=8,sinks=2,taps=0,horizon=3)", 8},
-    {"lolcats(group=4,sinks=0,taps=2,horizon=1)", 4},
-    {"lolcats(group=64)", 64},
-    {"window(group=8)", 8},
-    {"window(group=12,sinks=2,taps=3)", 12},
-    {"window(group=4,sinks=13)", 4},
-    {"window(group=256)", 256},
-    {"flash(group=8)", 8},
-    {"flash(group=8,local=terraced,scale=none)", 8},
-    {"linear", 16},
-    {"relu", 16},
-    {"angular", 16},
-    {"cosformer(length=60)", 16},
-    {"performer", 16},
-    {"performer(features=10,form=hyperbolic)", 16},
-    {"rfa", 16},
-    {"rfa(features=5)", 16},
-    {"hedgehog", 16},
-    {"hedgehog(features=3)", 16},
-    {"transnormer(group=8)", 16},
-    {"retention", 16},
-    {"retention(decay=lightning,norm=none)", 16},
-    {"gla", 16},
-    {"gla(norm=none)", 16},
-    {"gated_delta", 16},
-    {"gated_delta(norm=none)", 16},
-    {"hybrid(group=8,sinks=3)", 8},
-    {"gau(group=8,taps=5)", 8},
-    {"gau(group=12,activation=relu2,taps=3,castling=yes)", 12},
-    {"gau(group=8,parts=local,taps=0)", 8},
-    {"gau(group=16,parts=global,taps=0)", 16},
-    {"yoso(group=8,bits=2,hashes=3)", 8},
-    {"yoso(group=12,bits=5,hashes=1)", 12},
-    {"linformer(group=8,rank=3)", 8},
-    {"linformer(group=20,rank=17)", 20},
-    {"hybrid(group=20,sinks=0)", 20},
-    {"augmented(global=linear,group=8,taps=3)", 8},
-    {"augmented(global=relu,group=8,taps=0)", 8},
-    {"augmented(global=angular,group=12,taps=0,local=terraced)", 12},
-    {"augmented(global=cosformer(length=60),group=8,local=none)", 8},
-    {"augmented(global=performer(features=9),group=8,taps=5)", 8},
-    {"augmented(global=rfa(features=6),group=5,taps=5)", 5},
-    {"augmented(global=hedgehog,group=8)", 8},
-    {"augmented(global=transnormer,group=8,taps=2)", 8},
-};
-
 const AttentionShape kShapes[] = {
     {.heads = 6, .heads_kv = 2, .dim_k = 16, .dim_v = 16, .hidden = 10},
     {.heads = 3, .heads_kv = 3, .dim_k = 8, .dim_v = 8, .hidden = 24},
@@ -106,10 +32,6 @@ struct Tree {
   plain::Sequence rows;
   std::vector<int32_t> parent;
 };
-
-void PrintTo(const Spec& spec, std::ostream* out) {
-  *out << spec.text;
-}
 
 Tree with_rows(const AttentionShape& shape, std::vector<int32_t> parent, Random& random) {
   Tree tree;
@@ -137,29 +59,34 @@ int64_t depth_limit(const StateLayout& layout, int64_t length, int64_t most = 64
   return std::min(layout.max_tree_depth(length), most);
 }
 
-class Steps : public ::testing::TestWithParam<std::tuple<Spec, size_t>> {
+class Steps : public ::testing::TestWithParam<std::tuple<const char*, size_t>> {
  protected:
   const AttentionShape& shape() const { return kShapes[std::get<1>(GetParam())]; }
-  int64_t block() const { return std::get<0>(GetParam()).block; }
-  AttentionSpec spec() const { return AttentionSpec::parse(std::get<0>(GetParam()).text); }
+  AttentionSpec spec() const { return AttentionSpec::parse(std::get<0>(GetParam())); }
+  // What the borders are laid on; 8 where there are none.
+  int64_t block() const {
+    const int64_t block = make_mechanism(spec(), shape())->layout().block;
+    return block > 0 ? block : 8;
+  }
   std::vector<int64_t> lengths() const {
-    const int64_t g = block();
-    std::vector<int64_t> all = {0, 1, g - 1, g, g + 1, 2 * g - 1, 2 * g, 2 * g + 1, 3 * g - 1, 3 * g + 2};
+    const int64_t g = block(), tail = make_mechanism(spec(), shape())->layout().tail;
+    std::vector<int64_t> all = {0,     1,         g - 1,     g,    g + 1,    2 * g - 1,
+                                2 * g, 2 * g + 1, 3 * g - 1, tail, tail + 1, 3 * g + 2};
     std::sort(all.begin(), all.end());
     all.erase(std::unique(all.begin(), all.end()), all.end());
     return all;
   }
 };
 
-std::string case_name(const ::testing::TestParamInfo<std::tuple<Spec, size_t>>& info) {
-  std::string name = std::get<0>(info.param).text + "_shape" + std::to_string(std::get<1>(info.param));
+std::string case_name(const ::testing::TestParamInfo<std::tuple<const char*, size_t>>& info) {
+  std::string name = std::get<0>(info.param) + std::string("_shape") + std::to_string(std::get<1>(info.param));
   for (char& c : name) {
     if (!std::isalnum(static_cast<unsigned char>(c))) c = '_';
   }
   return name;
 }
 INSTANTIATE_TEST_SUITE_P(All, Steps,
-                         ::testing::Combine(::testing::ValuesIn(kSpecs),
+                         ::testing::Combine(::testing::ValuesIn(testing::step_samples()),
                                             ::testing::Range<size_t>(0, std::size(kShapes))),
                          case_name);
 
@@ -353,7 +280,7 @@ TEST_P(Steps, StateKeepsItsSizeAndSurvivesSaving) {
 TEST(Shapes, MoreQueryHeadsThanAreMadeForAreRefused) {
   AttentionShape shape{.heads = kMaxHeadsPerKv, .heads_kv = 1, .dim_k = 4, .dim_v = 4, .hidden = 3};
   for (const std::string& name : mechanism_names()) {
-    const AttentionSpec spec = AttentionSpec::parse(name == "cosformer" ? "cosformer(length=9)" : name);
+    const AttentionSpec spec = AttentionSpec::parse(find_card(name)->specs_to_measure().front());
     shape.heads = kMaxHeadsPerKv;
     const auto mechanism = make_mechanism(spec, shape);
     Random random(19);
@@ -382,19 +309,16 @@ std::set<int64_t> rows_to_define(int64_t count, Random& random) {
 // threads and instruction sets compute it.
 TEST(Spans, EqualTheDefinition) {
   constexpr int64_t kReach = 9;
-  for (const char* text :
-       {"softmax", "linear", "relu", "angular", "cosformer(length=1000)", "performer", "rfa(features=5)",
-        "hedgehog(features=3)", "flash_local(group=8)", "flash_local(group=7,local=terraced)", "flash_global(group=8)",
-        "flash(group=5,scale=groups)", "flash_global(group=3,scale=none)", "conv(taps=5)", "augmented(group=8,taps=4)",
-        "augmented(global=performer(features=6),group=8)", "augmented(global=transnormer,group=8,taps=0)",
-        "gau(group=8,taps=3)", "gau(group=12,activation=relu2,castling=yes)"}) {
+  for (const char* text : testing::step_samples()) {
     for (const AttentionShape& base_shape : kShapes) {
+      const Capabilities can = make_mechanism(AttentionSpec::parse(text), base_shape)->capabilities();
+      if (!can.span || (can.max_length > 0 && can.max_length < 400)) continue;
       for (const bool keys : {true, false}) {
         for (const auto& [past, count] :
              {std::pair(0, 1), {0, 2}, {0, 17}, {5, 30}, {0, 300}, {256, 3}, {300, 40}, {300, 1}}) {
           if (!keys && past == 0) continue;
           const auto spec = AttentionSpec::parse(text);
-          if (past > 0 && !make_mechanism(spec, base_shape)->capabilities().source) continue;
+          if (past > 0 && !can.source) continue;
           Random random(static_cast<uint64_t>(past + count));
           AttentionShape shape = base_shape;
           if (past == 5) shape.scale = 0.7f;
@@ -506,9 +430,11 @@ TEST(LongPasts, ChainsAreTheirRowsAlone) {
 TEST(LongTexts, StayFinite) {
   const AttentionShape shape{.heads = 2, .heads_kv = 1, .dim_k = 4, .dim_v = 4, .hidden = 3};
   const Kernels& kernels = best_kernels();
-  for (const char* spec : {"retention", "retention(decay=lightning)", "gla", "gated_delta", "linear", "relu", "angular",
-                           "performer", "rfa", "hedgehog", "transnormer", "cosformer(length=200000)", "flash",
-                           "flash_global(group=8,scale=none)", "lolcats(group=8)"}) {
+  std::vector<std::string> specs = testing::attentions_to_measure();
+  // What grows or forgets otherwise than as a rule.
+  specs.insert(specs.end(), {"retention(decay=lightning)", "flash_global(group=8,scale=none)", "lolcats(group=8)"});
+  for (const std::string& spec : specs) {
+    if (!make_mechanism(AttentionSpec::parse(spec), shape)->capabilities().constant_state) continue;
     for (const float strength : {0.0f, 1.0f, 300.0f}) {
       Random random(17);
       const auto mechanism = make_mechanism(AttentionSpec::parse(spec), shape);
@@ -521,8 +447,9 @@ TEST(LongTexts, StayFinite) {
       append_random(rows, shape, 64, random);
       append_random(last, shape, 1, random);
       LayerState state(mechanism->layout());
-      const int repeats = mechanism->layout().dim_extra > 0 || strength == 0.0f ? 100000 / 64 : 0;
-      for (int i = 0; i < repeats; ++i) testing::append(kernels, *mechanism, rows, 0, 64, state);
+      const int64_t longest = mechanism->capabilities().max_length > 0 ? mechanism->capabilities().max_length : 100000;
+      const int64_t repeats = mechanism->layout().dim_extra > 0 || strength == 0.0f ? (longest - 1) / 64 : 0;
+      for (int64_t i = 0; i < repeats; ++i) testing::append(kernels, *mechanism, rows, 0, 64, state);
       const auto out = testing::step(kernels, *mechanism, shape, state, last, {-1});
       for (const float y : out[0]) {
         ASSERT_TRUE(std::isfinite(y)) << spec << " " << strength;

@@ -6,13 +6,12 @@
 #include <cmath>
 
 #include "attention/rows.h"
-#include "core/error.h"
 
 namespace espalier {
 namespace {
 
 const AttentionShape kShape{.heads = 4, .heads_kv = 2, .dim_k = 8, .dim_v = 8, .hidden = 16};
-constexpr int64_t kTokens = 11;  // groups of 4: two are closed
+constexpr int64_t kTokens = 27;  // groups of 4 and 8: two are closed at least
 
 struct Case {
   AttentionSpec spec;
@@ -45,7 +44,7 @@ void expect_definition(const Case& c, const std::string& what) {
     LayerState state(mechanism->layout());
     for (int64_t t = 0; t < kTokens; ++t) {
       const auto row = static_cast<size_t>(t);
-      if (t == 3 || t == 4 || t == 10) {
+      if (t == 3 || t == 4 || t == 10 || t == 17 || t == 26) {
         const plain::Sequence one{{c.rows.q[row]}, {c.rows.k[row]}, {c.rows.v[row]}, {c.rows.hidden[row]}};
         ASSERT_EQ(testing::step(kernels, *mechanism, kShape, state, one, {-1})[0], whole[row])
             << c.spec.text() << " " << what << ", row " << t;
@@ -55,29 +54,9 @@ void expect_definition(const Case& c, const std::string& what) {
   }
 }
 
-// A SPEC of the mechanism with small groups where it has any.
-AttentionSpec small_spec(const std::string& name) {
-  for (const char* options : {"(group=4)", "", "(length=60)"}) {
-    try {
-      const AttentionSpec spec = AttentionSpec::parse(name + options);
-      make_mechanism(spec, kShape);
-      return spec;
-    } catch (const Error&) {  // another option
-    }
-  }
-  ADD_FAILURE() << name;
-  return AttentionSpec::parse("softmax");
-}
-
 TEST(ZeroRows, AreWhatTheDefinitionsSayOfEveryMechanism) {
-  std::vector<AttentionSpec> specs;
-  for (const std::string& name : mechanism_names()) specs.push_back(small_spec(name));
-  for (const char* text : {"augmented(group=4,global=linear,taps=3)", "augmented(group=4,global=transnormer)",
-                           "performer(form=hyperbolic)", "yoso(group=4,bits=3,hashes=2)", "retention(norm=none)",
-                           "gla(norm=none)", "gated_delta(norm=none)", "flash_local(group=4,local=terraced)"}) {
-    specs.push_back(AttentionSpec::parse(text));
-  }
-  for (const AttentionSpec& spec : specs) {
+  for (const char* text : testing::step_samples()) {
+    const AttentionSpec spec = AttentionSpec::parse(text);
     const auto mechanism = make_mechanism(spec, kShape);
     Random random(9);
     Case random_case{spec, testing::random_parameters(*mechanism, random), {}};
@@ -89,7 +68,7 @@ TEST(ZeroRows, AreWhatTheDefinitionsSayOfEveryMechanism) {
                                      {"zero k", &plain::Sequence::k},
                                      {"zero v", &plain::Sequence::v}}) {
       Case some = random_case;
-      for (const size_t t : {0, 2, 3, 7, 9}) zero((some.rows.*rows)[t]);
+      for (const size_t t : {0, 2, 3, 7, 9, 16, 21}) zero((some.rows.*rows)[t]);
       expect_definition(some, what);
     }
     Case nothing = random_case;

@@ -117,17 +117,18 @@ int64_t try_model(int models, char** paths) {
 int64_t try_tiny(int64_t cases, const Manner& manner) {
   constexpr WeightType kTypes[] = {WeightType::kF32, WeightType::kBf16, WeightType::kInt8, WeightType::kInt4,
                                    WeightType::kInt4Min};
-  constexpr auto kRuns = static_cast<int64_t>(std::size(testing::kTinyAttentions) * std::size(kTypes));
+  const std::vector<const char*> attentions = testing::attentions_in_models();
+  const auto runs = static_cast<int64_t>(attentions.size() * std::size(kTypes));
   int64_t different = 0, next = 0, run = 0;
   Tally all;
-  for (const char* attention : testing::kTinyAttentions) {
+  for (const char* attention : attentions) {
     Tally tally;
     for (const WeightType type : kTypes) {
       const auto model = testing::load_tiny_model(
           {.family = run % 7 == 3 ? "gpt2" : "llama", .heads_kv = run % 7 == 3 ? 3 : 1, .attention = {attention}},
           type);
       Workspace one(1), two(2);
-      for (const int64_t end = cases * ++run / kRuns; next < end; ++next) {
+      for (const int64_t end = cases * ++run / runs; next < end; ++next) {
         try_case(*model, next, manner, next % 4 < 2 ? one : two, tally);
       }
     }

@@ -93,7 +93,7 @@ TEST_P(Lossless, ScoringGivesTheSameLogProbabilities) {
       nullptr);
 }
 
-INSTANTIATE_TEST_SUITE_P(Mechanisms, Lossless, ::testing::ValuesIn(testing::kTinyAttentions));
+INSTANTIATE_TEST_SUITE_P(Mechanisms, Lossless, ::testing::ValuesIn(testing::attentions_in_models()));
 
 }  // namespace
 }  // namespace espalier

@@ -4,7 +4,6 @@
 // Exits 1 when the instruction sets of this machine differ among themselves.
 #include <algorithm>
 #include <cstdio>
-#include <iterator>
 #include <set>
 #include <span>
 #include <vector>
@@ -57,7 +56,7 @@ int print_all() {
     std::printf("\n");
     different += hashes.size() > 1;
   };
-  std::vector<const char*> attentions(std::begin(testing::kTinyAttentions), std::end(testing::kTinyAttentions));
+  std::vector<const char*> attentions = testing::attentions_in_models();
   attentions.push_back("my_attention");
   for (const char* attention : attentions) {
     for (const WeightType weights : {WeightType::kF32, WeightType::kBf16}) {

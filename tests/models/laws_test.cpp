@@ -55,7 +55,7 @@ std::string case_name(const ::testing::TestParamInfo<Case>& info) {
 
 // Those of the tree and one from outside it, of examples/.
 std::vector<const char*> attentions() {
-  std::vector<const char*> all(std::begin(testing::kTinyAttentions), std::end(testing::kTinyAttentions));
+  std::vector<const char*> all = testing::attentions_in_models();
   all.push_back("my_attention");
   return all;
 }

@@ -1,47 +1,36 @@
-// The attentions that laws and samples on tiny models try: every mechanism, small groups, so that short texts cross
-// many borders.
+// The SPECs that tests try, out of the mechanisms' cards.
 #pragma once
+
+#include <string>
+#include <vector>
+
+#include "attention/card.h"
 
 namespace espalier::testing {
 
-inline constexpr const char* kTinyAttentions[] = {
-    "softmax",
-    "flash_local(group=8)",
-    "flash_local(group=12,local=terraced)",
-    "flash_global(group=8)",
-    "flash_global(group=16,scale=none)",
-    "conv(taps=5)",
-    "augmented(group=8,taps=4)",
-    "augmented(group=12,local=terraced)",
-    "augmented(group=64)",
-    "window(group=8,sinks=3)",
-    "window(group=4,sinks=16)",
-    "lolcats(group=8,sinks=2,taps=3)",
-    "lolcats(group=12)",
-    "lolcats(group=8,horizon=5)",
-    "lolcats(group=8,linear=none,sinks=11)",
-    "lolcats(group=16,sinks=0)",
-    "lolcats(group=64)",
-    "flash(group=8)",
-    "linear",
-    "relu",
-    "angular",
-    "cosformer(length=4096)",
-    "performer(features=24)",
-    "rfa(features=12)",
-    "hedgehog",
-    "transnormer(group=8)",
-    "retention",
-    "gla",
-    "gated_delta",
-    "gated_delta(conv=4)",
-    "gated_delta(conv=1,activation=none)",
-    "yoso(group=8,bits=3,hashes=4)",
-    "linformer(group=8,rank=3)",
-    "hybrid(group=8,sinks=2)",
-    "gau(group=8,taps=3)",
-    "augmented(global=performer(features=16,form=hyperbolic),group=8,taps=3)",
-    "augmented(global=transnormer,group=16,local=terraced)",
-};
+inline std::vector<const char*> of_all_cards(std::vector<std::string> AttentionCard::*list) {
+  std::vector<const char*> specs;
+  for (const AttentionCard* card : attention_cards()) {
+    for (const std::string& spec : card->*list) specs.push_back(spec.c_str());
+  }
+  return specs;
+}
+
+// For laws and samples on tiny models: every mechanism, small groups, so that short texts cross many borders.
+inline std::vector<const char*> attentions_in_models() {
+  return of_all_cards(&AttentionCard::in_models);
+}
+// For a mechanism alone: every option, too.
+inline std::vector<const char*> attention_samples() {
+  return of_all_cards(&AttentionCard::samples);
+}
+// With the options of a real model.
+inline std::vector<std::string> attentions_to_measure() {
+  std::vector<std::string> specs;
+  for (const AttentionCard* card : attention_cards()) {
+    for (std::string& spec : card->specs_to_measure()) specs.push_back(std::move(spec));
+  }
+  return specs;
+}
 
 }  // namespace espalier::testing

@@ -11,7 +11,7 @@
 
 namespace espalier::testing {
 
-// Parameters in the mechanism's order, all f64 -> [B, H, T, D].
+// Parameters in the mechanism's order, all f64 -> [B, H, T, D]. Undefined for a mechanism that is none of these.
 at::Tensor plain_attention(const std::string& spec, const TrainRows& rows, const std::vector<at::Tensor>& parameters);
 
 }  // namespace espalier::testing
