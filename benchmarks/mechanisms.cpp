@@ -1,16 +1,17 @@
-// The table of docs/mechanisms.md: what each mechanism can do, what it remembers, and what it costs, one layer alone.
+// The tables of docs/mechanisms.md: what each mechanism is, what it remembers, and what it costs, one layer alone.
 //   espalier_bench_mechanisms [longest text = 32768] [threads = 2] > docs/mechanisms.md
-//   espalier_bench_mechanisms prefill [SPEC …]: its second table only, of these mechanisms
+//   espalier_bench_mechanisms cards: its first table only, which measures nothing
+//   espalier_bench_mechanisms prefill [SPEC …]: its last table only, of these mechanisms
 #include <algorithm>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
 #include <functional>
-#include <span>
 #include <string>
 #include <vector>
 
 #include "attention/attend.h"
+#include "attention/card.h"
 #include "core/error.h"
 #include "core/rng.h"
 
@@ -34,32 +35,28 @@ std::vector<float> random_floats(Random& random, int64_t count) {
   return x;
 }
 
-constexpr const char* kSpecs[] = {
-    "softmax",
-    "window",
-    "lolcats",
-    "flash_local",
-    "flash_global",
-    "flash",
-    "conv",
-    "augmented",
-    "augmented(global=performer)",
-    "linear",
-    "relu",
-    "angular",
-    "cosformer(length=65536)",
-    "performer",
-    "rfa",
-    "hedgehog",
-    "transnormer",
-    "retention",
-    "gla",
-    "linformer",
-    "yoso",
-    "hybrid",
-    "gau",
-    "gated_delta",
-};
+std::vector<std::string> specs_to_measure() {
+  std::vector<std::string> specs;
+  for (const AttentionCard* card : attention_cards()) {
+    for (std::string& spec : card->specs_to_measure()) specs.push_back(std::move(spec));
+  }
+  return specs;
+}
+
+// In a cell of a table.
+std::string escaped(const std::string& text) {
+  std::string cell;
+  for (const char c : text) cell += c == '|' ? std::string("\\|") : std::string(1, c);
+  return cell;
+}
+
+void print_cards() {
+  std::printf("| mechanism | what it is | source |\n|---|---|---|\n");
+  for (const AttentionCard* card : attention_cards()) {
+    std::printf("| `%s` | %s | %s |\n", escaped(card->signature()).c_str(), escaped(card->summary).c_str(),
+                card->paper.c_str());
+  }
+}
 
 // Rows of one chunk, and a layer that they go through.
 class Layer {
@@ -162,7 +159,7 @@ void print_costs(int64_t longest, int threads) {
       "| mechanism | constant state | state, kB | multiply-adds | 1,024 | 4,096 | %ld | ratio | tree of 64, ms |\n"
       "|---|---|---|---|---|---|---|---|---|\n",
       static_cast<long>(longest));
-  for (const char* spec : kSpecs) {
+  for (const std::string& spec : specs_to_measure()) {
     Layer layer(spec, shape, kChunk, threads);
     const StateLayout layout = layer.mechanism().layout();
     const auto short_text = [&] {
@@ -186,7 +183,7 @@ void print_costs(int64_t longest, int threads) {
       ratios.push_back(of_long.back() / median(near));
       all_short.insert(all_short.end(), near.begin(), near.end());
     }
-    std::printf("| `%s` | %s | %ld | %.0f k | %.1f | %.1f | %.1f | %.2f | %.2f |\n", spec,
+    std::printf("| `%s` | %s | %ld | %.0f k | %.1f | %.1f | %.1f | %.2f | %.2f |\n", spec.c_str(),
                 layer.mechanism().capabilities().constant_state ? "yes" : "no", static_cast<long>(bytes / 1000),
                 row_multiply_adds(layout, shape, kMiddle) / 1e3, median(all_short) * 1e6, middle * 1e6,
                 median(of_long) * 1e6, median(ratios), median(tree) * 1e3);
@@ -223,23 +220,7 @@ double peak_multiply_adds(int threads) {
   return *std::max_element(rates.begin(), rates.end());
 }
 
-constexpr const char* kPrefillSpecs[] = {"gated_delta(norm=none)",
-                                         "gla(norm=none)",
-                                         "retention(norm=none)",
-                                         "linear",
-                                         "relu",
-                                         "angular",
-                                         "cosformer(length=4096)",
-                                         "performer",
-                                         "rfa",
-                                         "hedgehog",
-                                         "transnormer",
-                                         "flash_global",
-                                         "flash",
-                                         "lolcats",
-                                         "softmax"};
-
-void print_prefill(int threads, std::span<const char* const> specs) {
+void print_prefill(int threads, const std::vector<std::string>& specs) {
   constexpr int64_t kTokens = 2048;
   const AttentionShape shape{
       .heads = 16, .heads_kv = 16, .dim_k = 64, .dim_v = 64, .hidden = 64, .layer = 1, .layers = 2};
@@ -249,13 +230,13 @@ void print_prefill(int threads, std::span<const char* const> specs) {
       "%.0f G multiply-adds per second that 12 rows against cached panels reach here.\n\n| mechanism | ms | share |\n"
       "|---|---|---|\n",
       threads, peak / 1e9);
-  for (const char* spec : specs) {
+  for (const std::string& spec : specs) {
     Layer layer(spec, shape, kTokens, threads);
     const LayerState empty(layer.mechanism().layout());
     std::vector<double> times;
     for (int i = 0; i < 9; ++i) times.push_back(layer.step(empty, kTokens, true));
     const double work = row_multiply_adds(layer.mechanism().layout(), shape, kTokens / 2) * kTokens;
-    std::printf("| `%s` | %.1f | %.0f %% |\n", spec, median(times) * 1e3, 100 * work / median(times) / peak);
+    std::printf("| `%s` | %.1f | %.0f %% |\n", spec.c_str(), median(times) * 1e3, 100 * work / median(times) / peak);
     std::fflush(stdout);
   }
 }
@@ -265,8 +246,12 @@ void print_prefill(int threads, std::span<const char* const> specs) {
 
 int main(int argc, char** argv) {
   if (argc > 1 && std::string(argv[1]) == "prefill") {
-    const std::span<const char* const> specs(argv + 2, static_cast<size_t>(argc - 2));
-    espalier::print_prefill(2, specs.empty() ? std::span<const char* const>(espalier::kPrefillSpecs) : specs);
+    const std::vector<std::string> specs(argv + 2, argv + argc);
+    espalier::print_prefill(2, specs.empty() ? espalier::specs_to_measure() : specs);
+    return 0;
+  }
+  if (argc > 1 && std::string(argv[1]) == "cards") {
+    espalier::print_cards();
     return 0;
   }
   const int64_t longest = argc > 1 ? std::atoll(argv[1]) : 32768;
@@ -276,7 +261,9 @@ int main(int argc, char** argv) {
     return 2;
   }
   std::printf("# Mechanisms\n\nMade by `make mechanisms`. Definitions stand in the folders of src/attention.\n\n");
+  espalier::print_cards();
+  std::printf("\n");
   espalier::print_costs(longest, threads);
-  espalier::print_prefill(threads, espalier::kPrefillSpecs);
+  espalier::print_prefill(threads, espalier::specs_to_measure());
   return 0;
 }

@@ -11,9 +11,6 @@ import sys
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 ESPALIER = ROOT / "build/release/espalier"
-ATTENTIONS = ("flash_local flash_global flash conv augmented window lolcats linear relu angular cosformer(length=8192) "
-              "performer rfa hedgehog transnormer retention gla gated_delta linformer yoso hybrid gau "
-              "augmented(global=performer) augmented(global=relu) augmented(global=transnormer)").split()  # fmt: skip
 
 
 def run(*arguments):
@@ -21,6 +18,11 @@ def run(*arguments):
     if result.returncode:
         sys.exit((result.stderr.strip() or "error: no message").splitlines()[-1])
     return json.loads(result.stdout)
+
+
+def attentions():
+    cards = run("inspect", "--attentions", "--json")["attentions"]
+    return [spec for card in cards if card["name"] != "softmax" for spec in card["examples"]]
 
 
 def linearized(options, attention, out):
@@ -38,11 +40,11 @@ def main():
     parser.add_argument("--data", required=True)
     parser.add_argument("--prompts", required=True, help="a file with a prompt on each line")
     parser.add_argument("--out", required=True, type=pathlib.Path)
-    parser.add_argument("--only", nargs="*", default=ATTENTIONS)
+    parser.add_argument("--only", nargs="*", metavar="NAME", default=None)
     options = parser.parse_args()
     prompts = [line for line in open(options.prompts, encoding="utf-8").read().splitlines() if line][:20]
     print("attention\tloss\tperplexity\tequal texts\ttokens per step", flush=True)
-    for attention in options.only:
+    for attention in options.only or attentions():
         out = options.out / "".join(c if c.isalnum() else "_" for c in attention)
         result = linearized(options, attention, out)
         losses = [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]

@@ -2,6 +2,7 @@
 #include <iostream>
 #include <nlohmann/json.hpp>
 
+#include "cli/attentions.h"
 #include "cli/memory_plan.h"
 #include "cli/model_arguments.h"
 #include "core/progress.h"
@@ -15,7 +16,7 @@ constexpr int64_t kLengths[] = {200, 1000, 8000, 32000};
 
 struct Arguments {
   ModelArguments model;
-  bool json = false, errors = false;
+  bool json = false, errors = false, attentions = false;
 };
 
 struct Findings {
@@ -89,6 +90,11 @@ void print_text(const Findings& found) {
 }
 
 int run(const Arguments& arguments) {
+  if (arguments.attentions) {
+    print_attentions(arguments.json);
+    return kExitOk;
+  }
+  if (arguments.model.model.empty()) throw UsageError("MODEL is required");
   const ModelFiles files = arguments.model.open();
   const auto mechanisms = load_mechanisms(files.config, *files.tensors);
   Findings found{files, parameter_count(files), {}, {}, {}, {}};
@@ -106,9 +112,12 @@ Action add(CLI::App& app) {
       "Family, sizes, attention per layer, and the bytes of weights, activations and a sequence's state. Reads no "
       "weights, unless --errors asks what storing them in fewer bits would do to them.\n\n"
       "  espalier inspect MODEL\n"
-      "  espalier inspect MODEL --attention 'window(group=64)' --json");
+      "  espalier inspect MODEL --attention 'window(group=64)' --json\n"
+      "  espalier inspect --attentions");
   arguments->model.encoders = arguments->model.encoder_decoders = true;
   arguments->model.add_to(app);
+  app.get_option("MODEL")->required(false);  // not for --attentions
+  app.add_flag("--attentions", arguments->attentions, "Instead: every attention, its options, what it is, its source");
   app.add_flag("--errors", arguments->errors, "Relative error of the matrices in bf16, int8 and int4; reads them all");
   app.add_flag("--json", arguments->json, "One JSON object");
   return [arguments] { return run(*arguments); };

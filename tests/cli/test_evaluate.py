@@ -3,7 +3,7 @@ import math
 
 import pytest
 import torch
-from conftest import DATA, MODEL, run, run_json
+from conftest import DATA, MODEL, error_line, run, run_json
 
 BOOK = DATA / "novel.txt"
 TOKENS = 1536
@@ -78,6 +78,20 @@ def test_human_output_names_the_figures():
     done = run("evaluate", MODEL, "--data", BOOK, "--tokens", 100, "--context", 64)
     assert done.stdout.startswith("perplexity ") and "by position" in done.stdout
     assert "100 %" in done.stderr
+
+
+def test_inspect_lists_every_attention():
+    [found] = run_json("inspect", "--attentions", "--json")
+    cards = {card["name"]: card for card in found["attentions"]}
+    known = error_line("generate", MODEL, "--prompt", "x", "--attention", "telepathy", code=2)
+    assert all(name in known for name in cards)
+    [group, sinks] = cards["hybrid"]["options"]
+    assert group["default"] == "64" and group["range"] == [1, 4096] and sinks["name"] == "sinks"
+    assert cards["cosformer"]["options"][0]["default"] is None
+    assert cards["augmented"]["options"][0]["choices"] == "blocked|terraced|none"
+    text = run("inspect", "--attentions").stdout
+    assert all(card["summary"] in text and card["paper"] in text for card in cards.values())
+    assert "MODEL is required" in error_line("inspect", code=2)
 
 
 def test_inspect_counts_parameters_and_state():
