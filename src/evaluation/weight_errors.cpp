@@ -6,8 +6,8 @@ namespace espalier {
 
 std::vector<WeightError> weight_errors(const TensorSource& tensors, const EvaluationProgress& progress) {
   std::vector<WeightError> errors;
-  for (const WeightType type : {WeightType::kBf16, WeightType::kInt8, WeightType::kInt4, WeightType::kInt4Min}) {
-    errors.push_back({.type = type});
+  for (const WeightKind& kind : kWeightKinds) {
+    if (kind.type != WeightType::kF32) errors.push_back({.type = kind.type});  // which loses nothing
   }
   std::vector<double> lost(errors.size(), 0.0);
   double size = 0;

@@ -164,7 +164,7 @@ void tile_quantized(const GemmTile& tile, int64_t panel) {
   const auto* block = static_cast<const std::byte*>(tile.weights) + panel * tile.panel_stride;
   V16 acc[kRows][1], dot[kRows];
   load_tile(tile, panel, acc);
-  for (int64_t group = tile.begin / kGroup; group < (tile.begin + tile.depth) / kGroup; ++group) {
+  for (int64_t group = tile.begin / kScaleGroup; group < (tile.begin + tile.depth) / kScaleGroup; ++group) {
     const std::byte* weights = block + kFormat.header_bytes() + group % 2 * kFormat.group_bytes();
     const InputGroup* x[kRows];
     for (int r = 0; r < kRows; ++r) {

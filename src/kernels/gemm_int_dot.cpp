@@ -59,7 +59,7 @@ struct FourScales {
 template <int kZero>
 ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, int64_t inputs, int64_t row_bytes,
                                 void* out) {
-  const int64_t groups = padded_inputs(inputs) / kGroup;
+  const int64_t groups = padded_inputs(inputs) / kScaleGroup;
   const __m512i magnitude = _mm512_set1_epi32(0x7fffffff);
   for (int64_t r = 0; r < rows; ++r) {
     auto* row = reinterpret_cast<InputGroup*>(static_cast<std::byte*>(out) + r * row_bytes);
@@ -69,8 +69,8 @@ ESPALIER_INT_DOT void pack_rows(const float* x, int64_t x_stride, int64_t rows, 
       __m512i sizes[4], totals[4];
 #pragma GCC unroll 4
       for (int64_t g = 0; g < 4; ++g) {
-        const float* values = x + r * x_stride + (first + g) * kGroup;
-        const int64_t left = inputs - (first + g) * kGroup;
+        const float* values = x + r * x_stride + (first + g) * kScaleGroup;
+        const int64_t left = inputs - (first + g) * kScaleGroup;
         low[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(left, 0)), values);
         high[g] = _mm512_maskz_loadu_ps(existing(std::max<int64_t>(left - 16, 0)), values + 16);
         sizes[g] = _mm512_max_epi32(_mm512_and_si512(_mm512_castps_si512(low[g]), magnitude),
@@ -110,7 +110,7 @@ template <int kRows>
 struct TileRows {
   TileRows(const GemmTile& tile) {
     for (int i = 0; i < (kRows + 2) / 3; ++i) third[i] = static_cast<const char*>(tile.x) + 3 * i * tile.x_depth;
-    for (int i = 0; i < 3; ++i) at[i] = tile.begin / kGroup * kBytes + i * tile.x_depth;
+    for (int i = 0; i < 3; ++i) at[i] = tile.begin / kScaleGroup * kBytes + i * tile.x_depth;
   }
   const InputGroup& operator[](int r) const { return *reinterpret_cast<const InputGroup*>(third[r / 3] + at[r % 3]); }
   void advance() {

@@ -105,8 +105,8 @@ ESPALIER_INT_PAIRS void pair_tile(const GemmTile& tile, int64_t panel) {
   const InputGroup* x[kRows];
 #pragma GCC unroll 8
   for (int r = 0; r < kRows; ++r) {
-    x[r] =
-        reinterpret_cast<const InputGroup*>(static_cast<const char*>(tile.x) + r * tile.x_depth) + tile.begin / kGroup;
+    x[r] = reinterpret_cast<const InputGroup*>(static_cast<const char*>(tile.x) + r * tile.x_depth) +
+           tile.begin / kScaleGroup;
   }
   const int64_t step = tile.prefetch_step;
   const char* ahead = tile.prefetch + panel * (tile.panel_stride / 64 * step);

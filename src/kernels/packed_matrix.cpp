@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cstring>
+#include <iterator>
 #include <string>
 #include <thread>
 #include <vector>
@@ -19,18 +20,26 @@ int64_t panels_of(int64_t outputs) {
   return (outputs + kPanel - 1) / kPanel;
 }
 
-// Null for types that are not quantized.
-const QuantizedFormat* format_of(WeightType type) {
-  switch (type) {
-    case WeightType::kInt8:
-      return &kInt8Format;
-    case WeightType::kInt4:
-      return &kInt4Format;
-    case WeightType::kInt4Min:
-      return &kInt4MinFormat;
-    default:
-      return nullptr;
+// How a type is stored, and which kernels multiply by it. `format`: null for types that are not quantized.
+struct Storage {
+  WeightType type;
+  const QuantizedFormat* format;
+  Gemm Kernels::*gemm;
+};
+constexpr Storage kStorage[] = {{WeightType::kF32, nullptr, &Kernels::gemm_f32},
+                                {WeightType::kBf16, nullptr, &Kernels::gemm_bf16},
+                                {WeightType::kInt8, &kInt8Format, &Kernels::gemm_int8},
+                                {WeightType::kInt4, &kInt4Format, &Kernels::gemm_int4},
+                                {WeightType::kInt4Min, &kInt4MinFormat, &Kernels::gemm_int4_min}};
+static_assert([] {
+  for (size_t i = 0; i < std::size(kStorage); ++i) {
+    if (static_cast<size_t>(kStorage[i].type) != i || kWeightKinds[i].type != kStorage[i].type) return false;
   }
+  return std::size(kStorage) == std::size(kWeightKinds);
+}());
+
+const QuantizedFormat* format_of(WeightType type) {
+  return kStorage[static_cast<size_t>(type)].format;
 }
 
 int64_t panel_bytes(int64_t inputs, WeightType type) {
@@ -47,19 +56,7 @@ constexpr int64_t kBandTiles = 16, kBandRows = 256;
 constexpr int64_t kLine = 64;  // bytes of a cache line
 
 const Gemm& gemm_of(const Kernels& kernels, WeightType type) {
-  switch (type) {
-    case WeightType::kF32:
-      return kernels.gemm_f32;
-    case WeightType::kBf16:
-      return kernels.gemm_bf16;
-    case WeightType::kInt8:
-      return kernels.gemm_int8;
-    case WeightType::kInt4:
-      return kernels.gemm_int4;
-    case WeightType::kInt4Min:
-      return kernels.gemm_int4_min;
-  }
-  return kernels.gemm_f32;
+  return kernels.*kStorage[static_cast<size_t>(type)].gemm;
 }
 
 // Rows cut into tiles of nearly equal height, packed one tile after the other.
@@ -78,17 +75,15 @@ struct PackedRows {
 
 WeightType weight_type_by_name(std::string_view name) {
   std::string known;
-  for (const WeightType type :
-       {WeightType::kF32, WeightType::kBf16, WeightType::kInt8, WeightType::kInt4, WeightType::kInt4Min}) {
-    if (weight_type_name(type) == name) return type;
-    known += (known.empty() ? "" : ", ") + std::string(weight_type_name(type));
+  for (const WeightKind& kind : kWeightKinds) {
+    if (kind.name == name) return kind.type;
+    known += (known.empty() ? "" : ", ") + std::string(kind.name);
   }
   throw InvalidArgument(error_text("weights", "a type out of " + known, "'" + std::string(name) + "'"));
 }
 
 std::string_view weight_type_name(WeightType type) {
-  constexpr std::string_view kNames[] = {"f32", "bf16", "int8", "int4-sym", "int4"};
-  return kNames[static_cast<size_t>(type)];
+  return kWeightKinds[static_cast<size_t>(type)].name;
 }
 
 double bytes_per_weight(WeightType type) {
@@ -134,10 +129,10 @@ bool PackedMatrix::pack_quantized(const QuantizedFormat& format, const float* ro
   std::byte* panel = data_.get() + output / kPanel * panel_bytes(inputs_, type_);
   const int64_t lane = output % kPanel;
   bool exact = true;
-  for (int64_t g = 0; g < padded_inputs(inputs_) / kGroup; ++g) {
-    const int64_t count = std::clamp<int64_t>(inputs_ - g * kGroup, 0, kGroup);
+  for (int64_t g = 0; g < padded_inputs(inputs_) / kScaleGroup; ++g) {
+    const int64_t count = std::clamp<int64_t>(inputs_ - g * kScaleGroup, 0, kScaleGroup);
     float error = 0;
-    const QuantizedGroup group = quantize_group(format, row + std::min(inputs_, g * kGroup), count, &error);
+    const QuantizedGroup group = quantize_group(format, row + std::min(inputs_, g * kScaleGroup), count, &error);
     exact = exact && error == 0;
     std::byte* block = panel + g / 2 * format.superblock_bytes();
     std::memcpy(block + g % 2 * 32 + lane * 2, &group.d, 2);
@@ -146,7 +141,7 @@ bool PackedMatrix::pack_quantized(const QuantizedFormat& format, const float* ro
     for (int64_t k = 0; k < format.group_bytes() / kPanel; k += 4) {  // four weights at a time
       uint32_t four = 0, later = 0;
       std::memcpy(&four, group.q + k, 4);
-      if (format.bits == 4) std::memcpy(&later, group.q + k + kGroup / 2, 4);
+      if (format.bits == 4) std::memcpy(&later, group.q + k + kScaleGroup / 2, 4);
       four |= later << 4;
       std::memcpy(weights + byte_of_weight(format, lane, k), &four, 4);
     }
@@ -189,7 +184,7 @@ void PackedMatrix::row(int64_t output, float* out) const {
   const int64_t lane = output % kPanel;
   if (const QuantizedFormat* format = format_of(type_)) {
     for (int64_t k = 0; k < inputs_; ++k) {
-      const int64_t g = k / kGroup, own = k % kGroup;
+      const int64_t g = k / kScaleGroup, own = k % kScaleGroup;
       const std::byte* block = panel + g / 2 * format->superblock_bytes();
       const std::byte* weights = block + format->header_bytes() + g % 2 * format->group_bytes();
       QuantizedGroup group;

@@ -21,7 +21,19 @@ namespace espalier {
 // Quantized types: kernels/quantized.h.
 enum class WeightType { kF32, kBf16, kInt8, kInt4, kInt4Min };
 
-// "f32", "bf16", "int8", "int4-sym", "int4" (kInt4Min); throws InvalidArgument listing the names.
+// What is said of a type wherever types are listed.
+struct WeightKind {
+  WeightType type;
+  std::string_view name;    // as options and files have it
+  std::string_view stored;  // the type of GGUF tensors that it holds as they are; empty: none
+};
+inline constexpr WeightKind kWeightKinds[] = {{WeightType::kF32, "f32", ""},
+                                              {WeightType::kBf16, "bf16", ""},
+                                              {WeightType::kInt8, "int8", "Q8_0"},
+                                              {WeightType::kInt4, "int4-sym", "Q4_0"},
+                                              {WeightType::kInt4Min, "int4", "Q4_1"}};
+
+// Throws InvalidArgument listing the names.
 WeightType weight_type_by_name(std::string_view name);
 std::string_view weight_type_name(WeightType type);
 // What a weight takes in memory, on average.

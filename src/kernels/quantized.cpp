@@ -53,7 +53,7 @@ ESPALIER_INLINE float round_group(const QuantizedFormat& format, const Halves& h
   const auto lowest = static_cast<float>((format.bits == 8 ? 1 : 0) - format.zero);
   const auto highest = static_cast<float>((format.bits == 8 ? 255 : 15) - format.zero);
   float error[kLanes] = {};
-  for (int64_t first = 0; first < kGroup; first += kLanes) {
+  for (int64_t first = 0; first < kScaleGroup; first += kLanes) {
     for (int64_t i = 0; i < kLanes; ++i) {
       const float value = (x[first + i] - minimum) * inverse;
       const float above = value < lowest ? lowest : value;
@@ -67,7 +67,7 @@ ESPALIER_INLINE float round_group(const QuantizedFormat& format, const Halves& h
 
 ESPALIER_INLINE QuantizedGroup group_of(const QuantizedFormat& format, const Halves& halves, const float* q) {
   QuantizedGroup group{.d = halves.d, .m = halves.m};
-  for (int64_t k = 0; k < kGroup; ++k) group.q[k] = static_cast<uint8_t>(static_cast<int32_t>(q[k]) + format.zero);
+  for (int64_t k = 0; k < kScaleGroup; ++k) group.q[k] = static_cast<uint8_t>(static_cast<int32_t>(q[k]) + format.zero);
   return group;
 }
 
@@ -75,7 +75,7 @@ ESPALIER_INLINE QuantizedGroup group_of(const QuantizedFormat& format, const Hal
 ESPALIER_INLINE std::pair<float, float> range_of(const float* x) {
   float low[kLanes], high[kLanes];
   for (int i = 0; i < kLanes; ++i) low[i] = high[i] = x[i];
-  for (int64_t k = kLanes; k < kGroup; k += kLanes) {
+  for (int64_t k = kLanes; k < kScaleGroup; k += kLanes) {
     for (int i = 0; i < kLanes; ++i) {
       low[i] = x[k + i] < low[i] ? x[k + i] : low[i];
       high[i] = x[k + i] > high[i] ? x[k + i] : high[i];
@@ -87,14 +87,14 @@ ESPALIER_INLINE std::pair<float, float> range_of(const float* x) {
 // The bits of max |x| over x [32]; those of infinities and NaNs are from kInfinity on.
 ESPALIER_INLINE int32_t greatest_bits(const float* x) {
   int32_t top = 0;
-  for (int64_t k = 0; k < kGroup; ++k) top = std::max(top, std::bit_cast<int32_t>(x[k]) & 0x7fffffff);
+  for (int64_t k = 0; k < kScaleGroup; ++k) top = std::max(top, std::bit_cast<int32_t>(x[k]) & 0x7fffffff);
   return top;
 }
 
 // Scale and minimum of least squared error for the weights q [32] that a group has.
 ESPALIER_INLINE void refine(const QuantizedFormat& format, const float* q, const float* x, float& d, float& m) {
   float q_lanes[kLanes] = {}, qq_lanes[kLanes] = {}, x_lanes[kLanes] = {}, xq_lanes[kLanes] = {};
-  for (int64_t first = 0; first < kGroup; first += kLanes) {
+  for (int64_t first = 0; first < kScaleGroup; first += kLanes) {
     for (int64_t i = 0; i < kLanes; ++i) {
       const float weight = q[first + i], value = x[first + i];
       q_lanes[i] += weight;
@@ -104,7 +104,7 @@ ESPALIER_INLINE void refine(const QuantizedFormat& format, const float* q, const
     }
   }
   const float q_sum = sum_of(q_lanes), qq = sum_of(qq_lanes), x_sum = sum_of(x_lanes), xq = sum_of(xq_lanes);
-  constexpr auto n = static_cast<float>(kGroup);
+  constexpr auto n = static_cast<float>(kScaleGroup);
   if (!format.minimum) {
     if (qq > 0) d = xq / qq;
     return;
@@ -124,7 +124,7 @@ float QuantizedGroup::value(const QuantizedFormat& format, int64_t k) const {
 
 ESPALIER_CLONES
 QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int64_t count, float* error) {
-  float values[kGroup] = {};  // of a short group: zeros, which every format has near enough
+  float values[kScaleGroup] = {};  // of a short group: zeros, which every format has near enough
   std::copy_n(x, count, values);
   const auto [low, high] = range_of(values);
   const float furthest = -low > high ? low : high;  // the sign counts: of int4, one side has a step more
@@ -134,7 +134,7 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
     if (error) *error = std::numeric_limits<float>::infinity();
     return best;
   }
-  float q[kGroup];
+  float q[kScaleGroup];
   if (format.bits == 8) {
     // A scale that was rounded down would clip; among the smallest numbers by much.
     float d = std::abs(furthest) / 127.0f;
@@ -174,23 +174,24 @@ QuantizedGroup quantize_group(const QuantizedFormat& format, const float* x, int
 
 int64_t quantized_row_bytes(int64_t inputs) {
   constexpr int64_t kLine = 64;
-  const int64_t bytes = padded_inputs(inputs) / kGroup * static_cast<int64_t>(sizeof(InputGroup));
+  const int64_t bytes = padded_inputs(inputs) / kScaleGroup * static_cast<int64_t>(sizeof(InputGroup));
   return ((bytes + kLine - 1) / kLine | 1) * kLine;
 }
 
 ESPALIER_CLONES
 void quantize_rows(const QuantizedFormat& format, const float* x, int64_t x_stride, int64_t rows, int64_t inputs,
                    int64_t row_bytes, void* out) {
-  const int64_t groups = padded_inputs(inputs) / kGroup;
+  const int64_t groups = padded_inputs(inputs) / kScaleGroup;
   for (int64_t r = 0; r < rows; ++r) {
     auto* row = reinterpret_cast<InputGroup*>(static_cast<std::byte*>(out) + r * row_bytes);
     for (int64_t g = 0; g < groups; ++g) {
       InputGroup& group = row[g];
-      float values[kGroup] = {};
-      std::copy_n(x + r * x_stride + g * kGroup, std::clamp<int64_t>(inputs - g * kGroup, 0, kGroup), values);
+      float values[kScaleGroup] = {};
+      std::copy_n(x + r * x_stride + g * kScaleGroup, std::clamp<int64_t>(inputs - g * kScaleGroup, 0, kScaleGroup),
+                  values);
       const InputScale scale(greatest_bits(values));
       int32_t total = 0;
-      for (int64_t k = 0; k < kGroup; ++k) {
+      for (int64_t k = 0; k < kScaleGroup; ++k) {
         const int32_t q = scale.finite ? nearest(values[k] * scale.inverse) : 0;
         group.b[k] = static_cast<int8_t>(q);
         total += q;

@@ -20,7 +20,7 @@
 
 namespace espalier {
 
-inline constexpr int64_t kGroup = 32;  // inputs that share a scale
+inline constexpr int64_t kScaleGroup = 32;  // inputs that share a scale
 // Two groups: their scales fill a cache line, and so their weights begin at one.
 inline constexpr int64_t kSuperblock = 64;
 
@@ -42,7 +42,7 @@ inline constexpr int64_t padded_inputs(int64_t inputs) {
 // One group's weights: what they are stored as.
 struct QuantizedGroup {
   uint16_t d = 0, m = 0;  // half precision
-  uint8_t q[kGroup] = {};
+  uint8_t q[kScaleGroup] = {};
 
   float value(const QuantizedFormat& format, int64_t k) const;
 };
@@ -63,7 +63,7 @@ inline constexpr int shift_of_weight(const QuantizedFormat& format, int64_t k) {
 // A group of a packed row, which is one after the other of them: all that a product needs of it stands together, so
 // that one address serves.
 struct InputGroup {
-  int8_t b[kGroup];
+  int8_t b[kScaleGroup];
   float scale, sum;  // s, s sum(b)
   int32_t start;     // what the integer sum starts from, -zero sum(b)
 };

@@ -25,9 +25,9 @@ bool is_quantized(const std::string& stored) {
 WeightType StepLoader::type_of(const std::string& tensor, int64_t outputs) const {
   if (own_) {
     const std::string& stored = tensors_.find(tensor)->type;
-    if (stored == "Q8_0") return WeightType::kInt8;
-    if (stored == "Q4_0") return WeightType::kInt4;
-    if (stored == "Q4_1") return WeightType::kInt4Min;
+    for (const WeightKind& kind : kWeightKinds) {
+      if (!kind.stored.empty() && kind.stored == stored) return kind.type;
+    }
     return type_;
   }
   const bool narrow = type_ == WeightType::kInt4 || type_ == WeightType::kInt4Min;

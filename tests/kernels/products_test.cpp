@@ -229,10 +229,10 @@ TEST(Quantized, GroupsKeepWhatTheyCanHold) {
   for (const auto& [format, most] : formats) {
     double error = 0, size = 0;
     for (int i = 0; i < 500; ++i) {
-      const std::vector<float> x = normal(random, kGroup);
-      const QuantizedGroup group = quantize_group(format, x.data(), kGroup);
-      float exact[kGroup];
-      for (int64_t k = 0; k < kGroup; ++k) {
+      const std::vector<float> x = normal(random, kScaleGroup);
+      const QuantizedGroup group = quantize_group(format, x.data(), kScaleGroup);
+      float exact[kScaleGroup];
+      for (int64_t k = 0; k < kScaleGroup; ++k) {
         exact[k] = group.value(format, k);
         error += std::pow(double{exact[k]} - x[static_cast<size_t>(k)], 2);
         size += double{x[static_cast<size_t>(k)]} * x[static_cast<size_t>(k)];
@@ -246,18 +246,19 @@ TEST(Quantized, GroupsKeepWhatTheyCanHold) {
       for (uint8_t& q : group.q) q = static_cast<uint8_t>(format.bits == 8 ? 1 + random.below(255) : random.below(16));
       group.q[3] = static_cast<uint8_t>(format.bits == 8 ? 255 : 0);
       group.q[17] = static_cast<uint8_t>(format.bits == 8 ? 1 : 15);
-      float x[kGroup];
-      for (int64_t k = 0; k < kGroup; ++k) x[k] = group.value(format, k);
-      const QuantizedGroup again = quantize_group(format, x, kGroup);
-      for (int64_t k = 0; k < kGroup; ++k) ASSERT_EQ(again.value(format, k), x[k]) << format.bits << " group " << i;
+      float x[kScaleGroup];
+      for (int64_t k = 0; k < kScaleGroup; ++k) x[k] = group.value(format, k);
+      const QuantizedGroup again = quantize_group(format, x, kScaleGroup);
+      for (int64_t k = 0; k < kScaleGroup; ++k)
+        ASSERT_EQ(again.value(format, k), x[k]) << format.bits << " group " << i;
     }
   }
   for (const QuantizedFormat& format : {kInt8Format, kInt4Format, kInt4MinFormat}) {
     // Groups that no scale can stand for are not numbers, and do not pass for zeros.
     for (const float odd : {kNan, std::numeric_limits<float>::infinity(), 1e38f}) {
-      float x[kGroup] = {1.0f, -2.0f};
+      float x[kScaleGroup] = {1.0f, -2.0f};
       x[9] = odd;
-      const QuantizedGroup group = quantize_group(format, x, kGroup);
+      const QuantizedGroup group = quantize_group(format, x, kScaleGroup);
       EXPECT_FALSE(std::isfinite(group.value(format, 0)) && std::isfinite(group.value(format, 9))) << odd;
     }
     if (format.bits == 8) {  // scales among half precision's smallest numbers are coarse, but clip nothing
@@ -266,8 +267,8 @@ TEST(Quantized, GroupsKeepWhatTheyCanHold) {
         EXPECT_NEAR(quantize_group(format, x, 2).value(format, 0), size, 0.07 * size) << size;
       }
     }
-    const float zeros[kGroup] = {}, one[1] = {-3.5f};
-    EXPECT_EQ(quantize_group(format, zeros, kGroup).value(format, 7), 0.0f);
+    const float zeros[kScaleGroup] = {}, one[1] = {-3.5f};
+    EXPECT_EQ(quantize_group(format, zeros, kScaleGroup).value(format, 7), 0.0f);
     EXPECT_NEAR(quantize_group(format, one, 1).value(format, 0), -3.5, 0.01);
   }
 }
@@ -292,8 +293,8 @@ double searched_error(const QuantizedFormat& format, const std::vector<float>& x
       if (!format.minimum) {
         d = xq / qq;
       } else {
-        d = (kGroup * xq - q_sum * x_sum) / (kGroup * qq - q_sum * q_sum);
-        m = (x_sum - d * q_sum) / kGroup;
+        d = (kScaleGroup * xq - q_sum * x_sum) / (kScaleGroup * qq - q_sum * q_sum);
+        m = (x_sum - d * q_sum) / kScaleGroup;
       }
     }
   }
@@ -304,11 +305,11 @@ TEST(Quantized, GroupsHaveTheErrorOfThePlainSearch) {
   Random random(11);
   for (const QuantizedFormat& format : {kInt4Format, kInt4MinFormat}) {
     for (int i = 0; i < 2000; ++i) {
-      const std::vector<float> x = normal(random, kGroup);
+      const std::vector<float> x = normal(random, kScaleGroup);
       float error = 0;
-      const QuantizedGroup group = quantize_group(format, x.data(), kGroup, &error);
+      const QuantizedGroup group = quantize_group(format, x.data(), kScaleGroup, &error);
       double own = 0;
-      for (int64_t k = 0; k < kGroup; ++k) own += std::pow(group.value(format, k) - x[static_cast<size_t>(k)], 2);
+      for (int64_t k = 0; k < kScaleGroup; ++k) own += std::pow(group.value(format, k) - x[static_cast<size_t>(k)], 2);
       ASSERT_NEAR(error, own, 1e-5 * own);
       ASSERT_NEAR(own, searched_error(format, x), 1e-3 * own) << format.minimum << " group " << i;
     }
@@ -329,7 +330,7 @@ TEST(Quantized, SumsOfExtremesAreWhole) {
                {WeightType::kInt4Min, kInt4MinFormat, 0, 15}};
   const auto positive = [](int64_t pattern, int64_t k) {  // all, none, every other, every other pair, the first half
     return pattern % 5 == 0 || (pattern % 5 == 2 && k % 2 == 0) || (pattern % 5 == 3 && k % 4 < 2) ||
-           (pattern % 5 == 4 && k % kGroup < kGroup / 2);
+           (pattern % 5 == 4 && k % kScaleGroup < kScaleGroup / 2);
   };
   for (const auto& [type, format, low, high] : types) {
     const float least = format.minimum ? kLeast : 0.0f;
@@ -401,9 +402,9 @@ TEST(Quantized, PackedRowsAreTheDefinitionsGroupByGroup) {
   for (const int64_t inputs : {1, 31, 32, 33, 64, 96, 127, 128, 129, 192, 256, 320, 400}) {
     const int64_t bytes = quantized_row_bytes(inputs);
     for (const float odd : {1.0f, std::numeric_limits<float>::infinity(), kNan, 0.0f, 1e-40f, 1e38f}) {
-      for (int64_t group = 0; group * kGroup < inputs; ++group) {
+      for (int64_t group = 0; group * kScaleGroup < inputs; ++group) {
         std::vector<float> x = normal(random, kCount * kApart);
-        std::fill_n(x.begin() + kApart + group * kGroup, std::min(kGroup, inputs - group * kGroup), odd);
+        std::fill_n(x.begin() + kApart + group * kScaleGroup, std::min(kScaleGroup, inputs - group * kScaleGroup), odd);
         for (const Isa isa : supported_isas()) {
           const Kernels& kernels = kernels_for(isa);
           const std::pair<const Gemm&, const QuantizedFormat&> products[] = {{kernels.gemm_int8, kInt8Format},
