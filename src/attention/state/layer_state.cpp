@@ -41,23 +41,24 @@ int64_t StateLayout::max_tree_depth(int64_t length) const {
 
 LayerState::LayerState(const StateLayout& layout) : layout_(layout) {
   ESPALIER_CHECK(layout.sinks <= kPanel);
-  k_.resize(static_cast<size_t>(layout.heads_kv));
-  v_.resize(static_cast<size_t>(layout.heads_kv));
-  extra_.resize(static_cast<size_t>(layout.heads_kv));
+  Rows& rows = rows_.write();
+  rows.k.resize(static_cast<size_t>(layout.heads_kv));
+  rows.v.resize(static_cast<size_t>(layout.heads_kv));
+  rows.extra.resize(static_cast<size_t>(layout.heads_kv));
   if (layout.bounded()) {
     // The most rows that are ever held, plus one, at any offset to a panel.
-    const int64_t rows = std::max((layout.lag + 1) * layout.block, layout.tail) + 1;
-    panels_ = panels_for(rows) + 1;
-    for (auto& head : k_) head.assign(static_cast<size_t>(panels_ * kPanel * layout.dim_k), 0.0f);
-    for (auto& head : v_) head.assign(static_cast<size_t>(panels_ * kPanel * layout.dim_v), 0.0f);
-    for (auto& head : extra_) head.assign(static_cast<size_t>(panels_ * kPanel * layout.dim_extra), 0.0f);
+    const int64_t most = std::max((layout.lag + 1) * layout.block, layout.tail) + 1;
+    rows.panels = panels_for(most) + 1;
+    for (auto& head : rows.k) head.assign(static_cast<size_t>(rows.panels * kPanel * layout.dim_k), 0.0f);
+    for (auto& head : rows.v) head.assign(static_cast<size_t>(rows.panels * kPanel * layout.dim_v), 0.0f);
+    for (auto& head : rows.extra) head.assign(static_cast<size_t>(rows.panels * kPanel * layout.dim_extra), 0.0f);
   }
   if (layout.sinks > 0) {
-    sink_k_.assign(static_cast<size_t>(layout.heads_kv * layout.dim_k * kPanel), 0.0f);
-    sink_v_.assign(static_cast<size_t>(layout.heads_kv * layout.sinks * layout.dim_v), 0.0f);
+    rows.sink_k.assign(static_cast<size_t>(layout.heads_kv * layout.dim_k * kPanel), 0.0f);
+    rows.sink_v.assign(static_cast<size_t>(layout.heads_kv * layout.sinks * layout.dim_v), 0.0f);
   }
-  fold_.resize(static_cast<size_t>(layout.heads_kv));
-  for (auto& head : fold_) head.assign(static_cast<size_t>(folds_at(0) * layout.fold_floats), 0.0f);
+  rows.fold.resize(static_cast<size_t>(layout.heads_kv));
+  for (auto& head : rows.fold) head.assign(static_cast<size_t>(folds_at(0) * layout.fold_floats), 0.0f);
 }
 
 int64_t LayerState::fold_end(int64_t position) const {
@@ -76,20 +77,21 @@ int64_t LayerState::first_row() const {
 
 int64_t LayerState::panel_slot(int64_t position) const {
   const int64_t panel = position / kPanel;
-  return layout_.bounded() ? panel % panels_ : panel;
+  return layout_.bounded() ? panel % rows_->panels : panel;
 }
 
 const float* LayerState::k_panel(int kv_head, int64_t position) const {
-  return k_[static_cast<size_t>(kv_head)].data() + panel_slot(position) * kPanel * layout_.dim_k;
+  return rows_->k[static_cast<size_t>(kv_head)].data() + panel_slot(position) * kPanel * layout_.dim_k;
 }
 
 const float* LayerState::v_row(int kv_head, int64_t position) const {
-  return v_[static_cast<size_t>(kv_head)].data() + (panel_slot(position) * kPanel + position % kPanel) * layout_.dim_v;
+  return rows_->v[static_cast<size_t>(kv_head)].data() +
+         (panel_slot(position) * kPanel + position % kPanel) * layout_.dim_v;
 }
 
 int64_t LayerState::v_run(int64_t position) const {
   if (!layout_.bounded()) return length_ - position;
-  return std::min(length_ - position, (panels_ - panel_slot(position)) * kPanel - position % kPanel);
+  return std::min(length_ - position, (rows_->panels - panel_slot(position)) * kPanel - position % kPanel);
 }
 
 void LayerState::copy_k_row(int kv_head, int64_t position, float* out) const {
@@ -98,7 +100,7 @@ void LayerState::copy_k_row(int kv_head, int64_t position, float* out) const {
 }
 
 const float* LayerState::extra_row(int kv_head, int64_t position) const {
-  return extra_[static_cast<size_t>(kv_head)].data() +
+  return rows_->extra[static_cast<size_t>(kv_head)].data() +
          (panel_slot(position) * kPanel + position % kPanel) * layout_.dim_extra;
 }
 
@@ -107,15 +109,15 @@ int64_t LayerState::sinks_held() const {
 }
 
 const float* LayerState::sink_k_panel(int kv_head) const {
-  return sink_k_.data() + static_cast<int64_t>(kv_head) * layout_.dim_k * kPanel;
+  return rows_->sink_k.data() + static_cast<int64_t>(kv_head) * layout_.dim_k * kPanel;
 }
 
 const float* LayerState::sink_v_row(int kv_head, int64_t position) const {
-  return sink_v_.data() + (kv_head * layout_.sinks + position) * layout_.dim_v;
+  return rows_->sink_v.data() + (kv_head * layout_.sinks + position) * layout_.dim_v;
 }
 
 const float* LayerState::fold(int kv_head) const {
-  return fold_[static_cast<size_t>(kv_head)].data();
+  return rows_->fold[static_cast<size_t>(kv_head)].data();
 }
 
 int64_t LayerState::folds_at(int64_t length) const {
@@ -123,22 +125,24 @@ int64_t LayerState::folds_at(int64_t length) const {
 }
 
 void LayerState::reserve(int64_t rows) {
+  Rows& own = rows_.write();
   if (layout_.fold_grows) {
-    for (auto& head : fold_) head.reserve(static_cast<size_t>(folds_at(length_ + rows) * layout_.fold_floats));
+    for (auto& head : own.fold) head.reserve(static_cast<size_t>(folds_at(length_ + rows) * layout_.fold_floats));
   }
   if (layout_.bounded()) return;
   const int64_t needed = panels_for(length_ + rows);
-  if (needed <= panels_) return;
-  const int64_t grown = (std::max(needed, panels_ + panels_ / 4) + kGrowthPanels - 1) / kGrowthPanels * kGrowthPanels;
-  for (auto& head : k_) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_k));
-  for (auto& head : v_) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_v));
-  for (auto& head : extra_) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_extra));
-  panels_ = grown;
+  if (needed <= own.panels) return;
+  const int64_t grown =
+      (std::max(needed, own.panels + own.panels / 4) + kGrowthPanels - 1) / kGrowthPanels * kGrowthPanels;
+  for (auto& head : own.k) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_k));
+  for (auto& head : own.v) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_v));
+  for (auto& head : own.extra) head.resize(static_cast<size_t>(grown * kPanel * layout_.dim_extra));
+  own.panels = grown;
 }
 
 void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, const float* k, const float* v,
                         const float* extra) {
-  reserve(1);
+  reserve(1);  // from here on the rows are this state's alone
   for (int head = 0; head < layout_.heads_kv; ++head) {
     const float* k_head = k + head * layout_.dim_k;
     const float* v_head = v + head * layout_.dim_v;
@@ -165,7 +169,7 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
       std::copy_n(v_row(head, begin + row), layout_.dim_v, v_rows.data() + row * layout_.dim_v);
       std::copy_n(extra_row(head, begin + row), layout_.dim_extra, extra_rows.data() + row * layout_.dim_extra);
     }
-    auto& fold = fold_[static_cast<size_t>(head)];
+    std::vector<float>& fold = rows_.write().fold[static_cast<size_t>(head)];
     fold.resize(static_cast<size_t>(folds_at(length_) * layout_.fold_floats), 0.0f);
     float* last = fold.data() + (folds_at(length_) - 1) * layout_.fold_floats;
     mechanism.fold_rows(kernels, head,
@@ -176,17 +180,17 @@ void LayerState::append(const Kernels& kernels, const Mechanism& mechanism, cons
 }
 
 int64_t LayerState::bytes() const {
-  size_t floats = sink_k_.size() + sink_v_.size();
-  for (const auto& head : fold_) floats += head.size();
-  for (const auto& head : k_) floats += head.size();
-  for (const auto& head : v_) floats += head.size();
-  for (const auto& head : extra_) floats += head.size();
+  size_t floats = rows_->sink_k.size() + rows_->sink_v.size();
+  for (const auto& head : rows_->fold) floats += head.size();
+  for (const auto& head : rows_->k) floats += head.size();
+  for (const auto& head : rows_->v) floats += head.size();
+  for (const auto& head : rows_->extra) floats += head.size();
   return static_cast<int64_t>(floats * sizeof(float) + sizeof(length_));
 }
 
 void LayerState::serialize(std::string& out) const {
   append_bytes(out, &length_, sizeof(length_));
-  for (const auto& head : fold_) append_bytes(out, head.data(), head.size() * sizeof(float));
+  for (const auto& head : rows_->fold) append_bytes(out, head.data(), head.size() * sizeof(float));
   std::vector<float> k_row(static_cast<size_t>(layout_.dim_k));
   for (int head = 0; head < layout_.heads_kv; ++head) {
     for (int64_t position = 0; position < sinks_held(); ++position) {
@@ -224,7 +228,7 @@ LayerState LayerState::deserialize(const StateLayout& layout, std::string_view& 
     throw CorruptFile(
         error_text(where, std::to_string(fold_floats) + " numbers of a fold", std::to_string(in.size()) + " bytes"));
   }
-  for (auto& head : state.fold_) {
+  for (auto& head : state.rows_.write().fold) {
     head.resize(static_cast<size_t>(fold_floats));
     take_bytes(in, head.data(), head.size() * sizeof(float), where);
   }

@@ -12,8 +12,10 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "core/copy_on_write.h"
 #include "kernels/kernels.h"
 
 namespace espalier {
@@ -40,7 +42,8 @@ struct StateLayout {
   bool operator==(const StateLayout&) const = default;
 };
 
-// A value: copying it forks the sequence. Not thread-safe for writing.
+// A value: copying it forks the sequence. Forks share their rows until one of them takes a row in. Not thread-safe for
+// writing; forks are values of their own.
 class LayerState {
  public:
   LayerState() = default;
@@ -89,13 +92,17 @@ class LayerState {
   int64_t folds_at(int64_t length) const;  // how many folds a KV head has
   int64_t first_row_at(int64_t length) const;
 
+  struct Rows {
+    int64_t panels = 0;                     // allocated panels per head (ring size when bounded)
+    std::vector<std::vector<float>> k, v;   // per KV head: [panels][dim_k][16], [panels * 16][dim_v]
+    std::vector<std::vector<float>> extra;  // per KV head: [panels * 16][dim_extra]
+    std::vector<float> sink_k, sink_v;      // [heads_kv][dim_k][16], [heads_kv][sinks][dim_v]
+    std::vector<std::vector<float>> fold;   // per KV head
+  };
+
   StateLayout layout_;
   int64_t length_ = 0;
-  int64_t panels_ = 0;                     // allocated panels per head (ring size when bounded)
-  std::vector<std::vector<float>> k_, v_;  // per KV head: [panels][dim_k][16], [panels * 16][dim_v]
-  std::vector<std::vector<float>> extra_;  // per KV head: [panels * 16][dim_extra]
-  std::vector<float> sink_k_, sink_v_;     // [heads_kv][dim_k][16], [heads_kv][sinks][dim_v]
-  std::vector<std::vector<float>> fold_;   // per KV head
+  CopyOnWrite<Rows> rows_;
 };
 
 }  // namespace espalier
