@@ -3,7 +3,6 @@
 // presents them.
 #pragma once
 
-#include "models/context.h"
 #include "models/forward.h"
 
 namespace espalier {
@@ -34,8 +33,9 @@ struct BertWeights {
   std::optional<Matrix> labels;  // [labels, d]
 };
 
-struct Bert {
+struct Bert : FamilyParts {
   static constexpr std::string_view kName = "bert";
+  static constexpr bool kLinearHead = false;
 
   template <class Context>
   using Weights = BertWeights<Context>;

@@ -30,6 +30,7 @@
 #pragma once
 
 #include <array>
+#include <concepts>
 #include <optional>
 #include <string>
 #include <vector>
@@ -51,6 +52,31 @@ struct LinearLayer {
   int64_t outputs, inputs;
   bool bias = false;
   bool mlp = false;  // of the MLP, else of the attention
+};
+
+template <class C>
+concept ModelContext = requires(C& context, const typename C::Tensor& x, const typename C::Matrix& matrix,
+                                const typename C::Vector& vector, const typename C::Tokens& tokens, int64_t n,
+                                double eps, Activation f) {
+  { context.embed(matrix, tokens) } -> std::same_as<typename C::Tensor>;
+  { context.add_positions(x, matrix) } -> std::same_as<typename C::Tensor>;
+  { context.add_token_types(x, matrix) } -> std::same_as<typename C::Tensor>;
+  { context.rms_norm(x, vector, eps) } -> std::same_as<typename C::Tensor>;
+  { context.layer_norm(x, vector, vector, eps) } -> std::same_as<typename C::Tensor>;
+  { context.scale_norm(x, vector, eps) } -> std::same_as<typename C::Tensor>;
+  { context.add_sinusoids(x, vector) } -> std::same_as<typename C::Tensor>;
+  { context.shift_tokens(n, x) } -> std::same_as<typename C::Tensor>;
+  { context.scale_shift(x, vector, vector) } -> std::same_as<typename C::Tensor>;
+  { context.project(x, std::array{&matrix}) } -> std::same_as<std::array<typename C::Tensor, 1>>;
+  { context.rotate(x, n, n) } -> std::same_as<typename C::Tensor>;
+  { context.attend(n, x, x, x, x, &vector) } -> std::same_as<typename C::Tensor>;
+  { context.attend_source(n, x, matrix, matrix) } -> std::same_as<typename C::Tensor>;
+  { context.scale(x, eps) } -> std::same_as<typename C::Tensor>;
+  { context.activate(f, x) } -> std::same_as<typename C::Tensor>;
+  { context.gated(f, x, x) } -> std::same_as<typename C::Tensor>;
+  { context.add(x, x) } -> std::same_as<typename C::Tensor>;
+  { context.add_vector(x, vector) } -> std::same_as<typename C::Tensor>;
+  { context.output_rows(x) } -> std::same_as<typename C::Tensor>;
 };
 
 // Reads all linear layers of a model's layer.

@@ -4,7 +4,7 @@
 // relative bias. Names as src/checkpoint/flash_files.cpp presents them.
 #pragma once
 
-#include "models/context.h"
+#include "models/forward.h"
 
 namespace espalier {
 
@@ -25,8 +25,9 @@ struct FlashWeights {
   std::optional<typename Context::Matrix> head;  // [V, d]
 };
 
-struct Flash {
+struct Flash : FamilyParts {
   static constexpr std::string_view kName = "flash";
+  static constexpr bool kHasMlp = false;
 
   template <class Context>
   using Weights = FlashWeights<Context>;

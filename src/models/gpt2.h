@@ -2,7 +2,7 @@
 // linear layers are named as src/checkpoint/gpt2_files.cpp presents them.
 #pragma once
 
-#include "models/context.h"
+#include "models/forward.h"
 
 namespace espalier {
 
@@ -21,7 +21,7 @@ struct Gpt2Weights {
   std::optional<typename Context::Matrix> head;  // [V, d]; empty: tied to embed
 };
 
-struct Gpt2 {
+struct Gpt2 : FamilyParts {
   static constexpr std::string_view kName = "gpt2";
 
   template <class Context>

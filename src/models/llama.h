@@ -1,7 +1,7 @@
 // The LLaMA family (Touvron et al. 2023): pre-norm with RMSNorm, rotary positions, grouped-query attention, gated MLP.
 #pragma once
 
-#include "models/context.h"
+#include "models/forward.h"
 
 namespace espalier {
 
@@ -20,7 +20,7 @@ struct LlamaWeights {
   std::optional<typename Context::Matrix> head;  // [V, d]; empty: tied to embed
 };
 
-struct Llama {
+struct Llama : FamilyParts {
   static constexpr std::string_view kName = "llama";
 
   template <class Context>

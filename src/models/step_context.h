@@ -121,5 +121,6 @@ class StepContext {
   float* cosine_ = nullptr;  // [R, D/2]
   float* sine_ = nullptr;
 };
+static_assert(ModelContext<StepContext>);
 
 }  // namespace espalier

@@ -35,9 +35,9 @@ class StepModel : public Model {
   const Kernels& kernels() const override { return kernels_; }
   const std::vector<std::unique_ptr<Mechanism>>& mechanisms() const override { return mechanisms_; }
   const std::vector<TailShape>& tails() const override { return tails_; }
-  bool gives(Output what) const override { return family_gives<Family, StepContext>(weights_, what); }
+  bool gives(Output what) const override { return Family::gives(weights_, what); }
   void token_rows(int32_t token, float* embedding, float* head) const override {
-    if constexpr (requires { &Family::template output<StepContext>; }) {
+    if constexpr (!Family::kLinearHead) {
       Model::token_rows(token, embedding, head);
     } else {
       weights_.embed.weight.row(token, embedding);

@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-#include "models/context.h"
+#include "models/forward.h"
 #include "models/relative_bias.h"
 
 namespace espalier {
@@ -33,7 +33,8 @@ struct T5Weights {
 };
 
 template <bool kDecoder>
-struct T5Stack {
+struct T5Stack : FamilyParts {
+  static constexpr bool kHasSource = kDecoder;
   template <class Context>
   using Weights = T5Weights<Context>;
 

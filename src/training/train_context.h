@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "attention/mechanism_train.h"
+#include "models/context.h"
 #include "checkpoint/model_files.h"
 
 namespace espalier {
@@ -85,5 +86,6 @@ class TrainContext {
   at::Tensor cosine_, sine_;  // [T, 1, D/2]
   at::Tensor source_, token_types_;
 };
+static_assert(ModelContext<TrainContext>);
 
 }  // namespace espalier

@@ -61,7 +61,7 @@ class TrainFamilyModel : public TrainModel {
     const at::Tensor hidden = forward_hidden<Family>(context, config_, weights_, tokens);
     return output_of<Family>(context, config_, weights_, hidden, what);
   }
-  bool gives(Output what) const override { return family_gives<Family, TrainContext>(weights_, what); }
+  bool gives(Output what) const override { return Family::gives(weights_, what); }
   const TrainMatrix& head() const override { return head_of<TrainContext>(weights_); }
 
   void each_matrix(const std::function<void(TrainMatrix&, const LinearLayer&)>& body) override {
