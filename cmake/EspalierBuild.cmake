@@ -46,4 +46,5 @@ function(espalier_folder name)
   add_library(espalier_${name} STATIC ${sources})
   target_include_directories(espalier_${name} PUBLIC "${PROJECT_SOURCE_DIR}/src" "${PROJECT_SOURCE_DIR}/include")
   target_link_libraries(espalier_${name} PUBLIC ${ARGN})
+  set_target_properties(espalier_${name} PROPERTIES POSITION_INDEPENDENT_CODE ON)  # libespalier.so is made of them
 endfunction()

@@ -14,6 +14,16 @@ ALLOWED = {
     "decoding": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models"},
     "evaluation": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding"},
     "program": {"core"},
+    "library": {
+        "core",
+        "kernels",
+        "attention",
+        "checkpoint",
+        "tokenizers",
+        "models",
+        "decoding",
+        "evaluation",
+    },
     "cli": {
         "core",
         "kernels",

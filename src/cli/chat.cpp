@@ -1,10 +1,11 @@
 #include <iostream>
 
 #include "cli/decoding_arguments.h"
-#include "cli/memory_plan.h"
 #include "cli/model_arguments.h"
 #include "core/error.h"
+#include "core/progress.h"
 #include "decoding/state_file.h"
+#include "models/memory_plan.h"
 #include "program/interrupt.h"
 
 namespace espalier {

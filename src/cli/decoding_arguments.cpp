@@ -7,25 +7,6 @@
 #include "decoding/step_cost_file.h"
 
 namespace espalier {
-namespace {
-
-// What comes after a reply whose last token is `last`: its end, the user's message, the assistant's header.
-std::vector<int32_t> follow_up_tokens(const Tokenizer& tokenizer, ChatFormat format, const std::string& message,
-                                      int32_t last) {
-  format.default_system.clear();
-  const std::vector<ChatMessage> messages = {{"assistant", ""}, {"user", message}};
-  const std::vector<PromptPiece> pieces = render_chat(format, messages);
-  const auto reply =
-      std::find_if(pieces.begin(), pieces.end(), [](const PromptPiece& piece) { return !piece.trusted; });
-  ESPALIER_CHECK(reply != pieces.end());
-  std::vector<int32_t> tokens = encode_pieces(tokenizer, {reply + 1, pieces.end()});
-  // A reply that ended by itself has its end token already.
-  if (!tokens.empty() && tokens.front() == last) tokens.erase(tokens.begin());
-  return tokens;
-}
-
-}  // namespace
-
 void DecodingArguments::add_to(CLI::App& app) {
   SamplerOptions& sampler = options.sampler;
   app.add_option("--max-tokens", options.max_tokens, "Tokens to write at most")
@@ -99,11 +80,7 @@ ChatFormat DecodingArguments::format(const ModelFiles& files) const {
 std::vector<int32_t> DecodingArguments::message_tokens(const Tokenizer& tokenizer, const ChatFormat& format,
                                                        const std::string& message,
                                                        std::span<const int32_t> past) const {
-  if (!past.empty()) return follow_up_tokens(tokenizer, format, message, past.back());
-  std::vector<ChatMessage> messages;
-  if (!system.empty()) messages.push_back({"system", system});
-  messages.push_back({"user", message});
-  return encode_pieces(tokenizer, render_chat(format, messages));
+  return espalier::message_tokens(tokenizer, format, system, message, past);
 }
 
 StepTimesOfUser::StepTimesOfUser(Generator& generator, const Model& model, const ModelArguments& arguments)

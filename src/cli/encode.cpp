@@ -1,8 +1,8 @@
 #include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <deque>
 #include <iostream>
+#include <iterator>
 #include <nlohmann/json.hpp>
 #include <sstream>
 
@@ -10,6 +10,7 @@
 #include "cli/model_arguments.h"
 #include "cli/text_lines.h"
 #include "core/error.h"
+#include "evaluation/encoding.h"
 #include "program/interrupt.h"
 
 namespace espalier {
@@ -22,72 +23,26 @@ struct Arguments {
   int64_t batch = 32;
 };
 
-// What a text becomes: its rows [rows, width], or one row that they are pooled into.
-struct Encoded {
-  std::vector<float> values;
-  int64_t rows = 0, width = 0;
+struct PoolName {
+  const char* name;
+  Pool pool;
 };
+constexpr PoolName kPools[] = {
+    {"none", Pool::kNone}, {"mean", Pool::kMean}, {"cls", Pool::kFirst}, {"pooler", Pool::kPooler}};
 
-void scale_to_length_1(std::vector<float>& x) {
-  double squares = 0;
-  for (const float value : x) squares += double{value} * value;
-  const double factor = 1.0 / std::max(std::sqrt(squares), 1e-12);
-  for (float& value : x) value = static_cast<float>(value * factor);
+Pool pool_of(const Arguments& arguments) {
+  return std::find_if(std::begin(kPools), std::end(kPools),
+                      [&](const PoolName& own) { return own.name == arguments.pool; })
+      ->pool;
 }
 
-Output output_of(const Arguments& arguments) {
-  return arguments.pool == "pooler" ? Output::kPooled : Output::kHidden;
+std::vector<std::string> pool_names() {
+  std::vector<std::string> names;
+  for (const PoolName& own : kPools) names.emplace_back(own.name);
+  return names;
 }
 
-Encoded pooled(const StepOutput& output, size_t segment, int64_t rows, const Arguments& arguments) {
-  const Output what = output_of(arguments);
-  const int64_t width = output.width(what);
-  Encoded encoded{.rows = 1, .width = width};
-  if (arguments.pool == "none") {
-    encoded.rows = rows;
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* row = output.row(what, segment, r);
-      encoded.values.insert(encoded.values.end(), row, row + width);
-    }
-    return encoded;
-  }
-  if (arguments.pool == "mean") {
-    std::vector<double> sum(static_cast<size_t>(width), 0.0);
-    for (int64_t r = 0; r < rows; ++r) {
-      const float* row = output.row(what, segment, r);
-      for (int64_t c = 0; c < width; ++c) sum[static_cast<size_t>(c)] += row[c];
-    }
-    for (const double value : sum) encoded.values.push_back(static_cast<float>(value / static_cast<double>(rows)));
-  } else {
-    const float* row = output.row(what, segment, 0);
-    encoded.values.assign(row, row + width);
-  }
-  if (arguments.normalize) scale_to_length_1(encoded.values);
-  return encoded;
-}
-
-// A batch of texts in one step.
-std::vector<Encoded> encode(const Model& model, std::span<const TextLine> lines, const Arguments& arguments,
-                            Workspace& workspace, StepOutput& output) {
-  const SequenceState empty = model.new_state();
-  std::vector<Segment> segments;
-  const bool whole = arguments.pool == "none" || arguments.pool == "mean";
-  for (const TextLine& line : lines) {
-    segments.push_back({.state = &empty,
-                        .tokens = line.tokens,
-                        .wanted = whole ? Wanted::kAll : Wanted::kFirst,
-                        .outputs = output_of(arguments),
-                        .token_types = line.token_types});
-  }
-  model.step(segments, workspace, output);
-  std::vector<Encoded> all;
-  for (size_t s = 0; s < lines.size(); ++s) {
-    all.push_back(pooled(output, s, static_cast<int64_t>(lines[s].tokens.size()), arguments));
-  }
-  return all;
-}
-
-void print(const TextLine& line, const Encoded& encoded, const Arguments& arguments) {
+void print(const TextLine& line, const EncodedText& encoded, const Arguments& arguments) {
   nlohmann::json json = {{"tokens", line.tokens}};
   if (arguments.pool != "none") {
     json["embedding"] = encoded.values;
@@ -115,7 +70,7 @@ int run(const Arguments& arguments) {
     if (line.tokens.empty()) throw InvalidArgument(error_text(line.where, "at least one token", "none"));
   }
 
-  std::deque<Encoded> kept;
+  std::deque<EncodedText> kept;
   std::vector<TensorToWrite> tensors;
   StepOutput output;
   double seconds = 0;
@@ -124,7 +79,10 @@ int run(const Arguments& arguments) {
   for (size_t first = 0; first < lines.size() && !interrupted(); first += static_cast<size_t>(arguments.batch)) {
     const auto batch = std::span(lines).subspan(first, std::min(lines.size() - first, size_t(arguments.batch)));
     const auto start = std::chrono::steady_clock::now();
-    std::vector<Encoded> encoded = encode(*model, batch, arguments, workspace, output);
+    std::vector<TextToEncode> texts;
+    for (const TextLine& line : batch) texts.push_back({line.tokens, line.token_types});
+    std::vector<EncodedText> encoded =
+        encode_texts(*model, texts, pool_of(arguments), arguments.normalize, workspace, output);
     seconds += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     for (const TextLine& line : batch) tokens += static_cast<int64_t>(line.tokens.size());
     for (size_t i = 0; i < batch.size(); ++i) {
@@ -132,7 +90,7 @@ int run(const Arguments& arguments) {
         print(batch[i], encoded[i], arguments);
         continue;
       }
-      const Encoded& own = kept.emplace_back(std::move(encoded[i]));
+      const EncodedText& own = kept.emplace_back(std::move(encoded[i]));
       const bool rows = arguments.pool == "none";
       tensors.push_back({(rows ? "hidden." : "embedding.") + std::to_string(tensors.size()),
                          rows ? std::vector<int64_t>{own.rows, own.width} : std::vector<int64_t>{own.width},
@@ -162,7 +120,7 @@ Action add(CLI::App& app) {
          R"(JSON lines {"text": …} or {"tokens": […]}, with "token_types": […] where the model has them, and "special": true to take [MASK] in a text as that token; - is stdin)")
       ->required();
   app.add_option("--pool", arguments->pool, "none, mean, cls (the first row), pooler (what the model's pooler gives)")
-      ->check(CLI::IsMember({"none", "mean", "cls", "pooler"}))
+      ->check(CLI::IsMember(pool_names()))
       ->capture_default_str();
   app.add_flag("--normalize", arguments->normalize, "Scale embeddings to length 1");
   app.add_option("--batch", arguments->batch, "Texts in one step")->check(CLI::Range(1, 4096))->capture_default_str();

@@ -5,13 +5,13 @@
 #include <optional>
 
 #include "cli/decoding_arguments.h"
-#include "cli/memory_plan.h"
 #include "cli/model_arguments.h"
 #include "core/error.h"
 #include "core/file.h"
 #include "core/utf8.h"
 #include "decoding/beam_search.h"
 #include "decoding/state_file.h"
+#include "models/memory_plan.h"
 #include "program/interrupt.h"
 
 namespace espalier {

@@ -3,10 +3,10 @@
 #include <nlohmann/json.hpp>
 
 #include "cli/attentions.h"
-#include "cli/memory_plan.h"
 #include "cli/model_arguments.h"
 #include "core/progress.h"
 #include "evaluation/weight_errors.h"
+#include "models/memory_plan.h"
 #include "models/step_loader.h"
 
 namespace espalier {

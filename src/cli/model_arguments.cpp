@@ -6,8 +6,9 @@
 #include <nlohmann/json.hpp>
 #include <thread>
 
-#include "cli/memory_plan.h"
 #include "core/file.h"
+#include "core/progress.h"
+#include "models/memory_plan.h"
 
 namespace espalier {
 namespace {
@@ -24,6 +25,13 @@ std::string check_attention(const std::string& text) {
   } catch (const Error& error) {
     return error.what();
   }
+}
+
+std::vector<std::string> weight_names() {
+  std::vector<std::string> names;
+  for (const WeightKind& kind : kWeightKinds) names.emplace_back(kind.name);
+  names.emplace_back("own");
+  return names;
 }
 
 }  // namespace
@@ -43,7 +51,7 @@ void ModelArguments::add_to(CLI::App& app) {
            "--weights", weights,
            "Weights at run time: f32, bf16, int8, int4, int4-sym (without minima, a tenth smaller), or own: quantized "
            "tensors of a GGUF file as they are, others in bf16")
-        ->check(CLI::IsMember({"f32", "bf16", "int8", "int4", "int4-sym", "own"}))
+        ->check(CLI::IsMember(weight_names()))
         ->capture_default_str();
     app.add_option("--isa", isa,
                    "Instruction set: scalar, avx2, avx512, avx512-bf16 or amx; default: the fastest of this processor. "

@@ -4,11 +4,10 @@
 #include <sstream>
 
 #include "checkpoint/safetensors.h"
-#include "cli/memory_plan.h"
 #include "cli/model_arguments.h"
 #include "cli/text_lines.h"
 #include "core/error.h"
-#include "decoding/logprob.h"
+#include "evaluation/scoring.h"
 
 namespace espalier {
 namespace {
@@ -18,68 +17,15 @@ struct Arguments {
   std::string input, logits;
 };
 
-// One text's results of a decoder; `logits` (may be null) receives [T, V].
-nlohmann::json score_decoder(const Model& model, const TextLine& line, Workspace& workspace,
-                             std::vector<float>* logits) {
-  const std::vector<int32_t>& tokens = line.tokens;
-  nlohmann::json logprobs = nlohmann::json::array(), best = nlohmann::json::array();
-  if (!tokens.empty()) logprobs.push_back(nullptr);
-  const int64_t vocab_size = model.config().vocab_size;
-  SequenceState state = model.new_state();
-  const auto each_row = [&](int64_t index, const float* row) {
-    best.push_back(argmax(row, vocab_size));
-    const auto next = static_cast<size_t>(index) + 1;
-    if (next < tokens.size()) logprobs.push_back(token_logprob(model.kernels(), row, vocab_size, tokens[next]));
-    if (logits) logits->insert(logits->end(), row, row + vocab_size);
-  };
-  model.prefill(state, tokens, workspace, each_row, nullptr);
-  return {{"tokens", tokens}, {"logprobs", logprobs}, {"argmax", best}};
-}
-
-// Of an encoder-decoder: each token of the text given the source and the tokens before it.
-nlohmann::json score_encoder_decoder(const Model& model, const TextLine& line, Workspace& workspace,
-                                     std::vector<float>* logits) {
-  nlohmann::json logprobs = nlohmann::json::array(), best = nlohmann::json::array();
-  const int64_t vocab_size = model.config().vocab_size;
-  SequenceState state = model.read_source(line.source, workspace);
-  std::vector<int32_t> shifted = {model.config().decoder_start};
-  shifted.insert(shifted.end(), line.tokens.begin(), line.tokens.end());
-  shifted.pop_back();
-  const auto each_row = [&](int64_t index, const float* row) {
-    logprobs.push_back(token_logprob(model.kernels(), row, vocab_size, line.tokens[static_cast<size_t>(index)]));
-    best.push_back(argmax(row, vocab_size));
-    if (logits) logits->insert(logits->end(), row, row + vocab_size);
-  };
-  if (!line.tokens.empty()) model.prefill(state, shifted, workspace, each_row, nullptr);
-  return {{"tokens", line.tokens}, {"logprobs", logprobs}, {"argmax", best}};
-}
-
-// Of an encoder: every position says what stands there; a classification head says what the text is.
-nlohmann::json score_encoder(const Model& model, const TextLine& line, Workspace& workspace,
-                             std::vector<float>* logits) {
-  nlohmann::json result = {{"tokens", line.tokens}};
-  if (line.tokens.empty()) return result;
-  const SequenceState empty = model.new_state();
-  Segment segment{.state = &empty, .tokens = line.tokens, .token_types = line.token_types};
-  StepOutput output;
-  if (model.gives(Output::kLogits)) {
-    model.step({&segment, 1}, workspace, output);
-    const int64_t vocab_size = output.width(Output::kLogits);
-    for (size_t r = 0; r < line.tokens.size(); ++r) {
-      const float* row = output.logits(0, static_cast<int64_t>(r));
-      result["logprobs"].push_back(token_logprob(model.kernels(), row, vocab_size, line.tokens[r]));
-      result["argmax"].push_back(argmax(row, vocab_size));
-      if (logits) logits->insert(logits->end(), row, row + vocab_size);
-    }
-  }
-  if (model.gives(Output::kLabels)) {
-    segment.wanted = Wanted::kFirst;
-    segment.outputs = Output::kLabels;
-    model.step({&segment, 1}, workspace, output);
-    const float* labels = output.row(Output::kLabels, 0, 0);
-    result["labels"] = std::vector<float>(labels, labels + output.width(Output::kLabels));
-  }
-  return result;
+nlohmann::json json_of(const Model& model, const TextLine& line, const TextScores& scores) {
+  nlohmann::json json = {{"tokens", line.tokens}};
+  if (!scores.labels.empty()) json["labels"] = scores.labels;
+  if (model.config().bidirectional && scores.likeliest.empty()) return json;  // it has no head for words
+  json["argmax"] = scores.likeliest;
+  json["logprobs"] = nlohmann::json::array();
+  if (!scores.first_has_logprob && !line.tokens.empty()) json["logprobs"].push_back(nullptr);
+  for (const float logprob : scores.logprobs) json["logprobs"].push_back(logprob);
+  return json;
 }
 
 int run(const Arguments& arguments) {
@@ -99,10 +45,9 @@ int run(const Arguments& arguments) {
   for (const TextLine& line : read_text_lines(input, tokenizer.get(), *model, arguments.input)) {
     if (keep) logits.emplace_back();
     std::vector<float>* own = keep ? &logits.back() : nullptr;
-    const auto score = model->config().bidirectional        ? score_encoder
-                       : model->config().encoder_layers > 0 ? score_encoder_decoder
-                                                            : score_decoder;
-    std::cout << score(*model, line, workspace, own).dump() << std::endl;
+    const TextScores scores = score_text(
+        *model, {.tokens = line.tokens, .token_types = line.token_types, .source = line.source}, workspace, own);
+    std::cout << json_of(*model, line, scores).dump() << std::endl;
     if (keep) {
       tensors.push_back({"logits." + std::to_string(tensors.size()),
                          {static_cast<int64_t>(line.tokens.size()), model->config().vocab_size},

@@ -1,43 +1,13 @@
-// The four kinds of failure that Espalier reports.
-//
-// Every message is one line: "[where] expected …, got …; try …". The command line prints it after
-// "error: " and exits 2 for InvalidArgument that comes from options, 1 for the rest.
+// How errors (espalier/error.h) are worded. The command line prints their line after "error: " and exits 2 for
+// InvalidArgument that comes from options, 1 for the rest.
 #pragma once
 
-#include <stdexcept>
 #include <string>
 #include <string_view>
 
+#include "espalier/error.h"
+
 namespace espalier {
-
-class Error : public std::runtime_error {
- public:
-  using std::runtime_error::runtime_error;
-};
-
-// The caller asked for something that has no meaning (an unknown option, a length out of range).
-class InvalidArgument : public Error {
- public:
-  using Error::Error;
-};
-
-// The request is meaningful, but this program does not do it (an unknown architecture or tensor type).
-class NotSupported : public Error {
- public:
-  using Error::Error;
-};
-
-// A file does not hold what its format promises.
-class CorruptFile : public Error {
- public:
-  using Error::Error;
-};
-
-// A fault of Espalier itself: please report it.
-class Internal : public Error {
- public:
-  using Error::Error;
-};
 
 // "[where] expected E, got G; try T". An empty `expected`, `got` or `advice` leaves its part out.
 // Control characters, which names out of files may hold, become '?'; a part is cut after 400 bytes.

@@ -18,7 +18,7 @@ Progress::Progress(std::string name, int64_t total, int64_t done)
       total_(std::max<int64_t>(1, total)),
       done_(done),
       start_units_(done),
-      terminal_(isatty(STDERR_FILENO) != 0),
+      terminal_(is_terminal(STDERR_FILENO)),
       start_(Clock::now()),
       last_(terminal_ ? start_ - std::chrono::hours(1) : start_) {}
 
@@ -64,6 +64,10 @@ std::function<void(int64_t done, int64_t total)> progress_function(const std::st
     bar->progress->advance(done - bar->done, "");
     bar->done = done;
   };
+}
+
+bool is_terminal(int descriptor) {
+  return isatty(descriptor) != 0;
 }
 
 }  // namespace espalier

@@ -8,6 +8,9 @@
 
 namespace espalier {
 
+// Whether people look at a descriptor: 0 input, 1 results, 2 messages.
+bool is_terminal(int descriptor);
+
 class Progress {
  public:
   // `total` units (tokens) make up the run; `done` of them are behind us already.

@@ -61,8 +61,18 @@ GenerateResult Generator::generate(const GenerateRequest& request, const std::at
   return std::move(generate_batch({&request, 1}, cancelled).front());
 }
 
+GenerateResult Generator::generate(const GenerateRequest& request, const std::function<bool()>& cancelled) {
+  return std::move(generate_batch({&request, 1}, cancelled).front());
+}
+
 std::vector<GenerateResult> Generator::generate_batch(std::span<const GenerateRequest> requests,
                                                       const std::atomic<bool>* cancelled) {
+  if (!cancelled) return generate_batch(requests, std::function<bool()>());
+  return generate_batch(requests, [cancelled] { return cancelled->load(std::memory_order_relaxed); });
+}
+
+std::vector<GenerateResult> Generator::generate_batch(std::span<const GenerateRequest> requests,
+                                                      const std::function<bool()>& cancelled) {
   std::vector<std::shared_ptr<TextSequence>> sequences;  // all of them are right before one is admitted
   for (const GenerateRequest& request : requests) {
     sequences.push_back(
@@ -75,7 +85,7 @@ std::vector<GenerateResult> Generator::generate_batch(std::span<const GenerateRe
   std::vector<SequenceId> ids;
   for (const auto& sequence : sequences) ids.push_back(engine_.admit(sequence));
   do {
-    if (!cancelled || !cancelled->load(std::memory_order_relaxed)) continue;
+    if (!cancelled || !cancelled()) continue;
     for (const SequenceId id : ids) engine_.cancel(id);
   } while (engine_.step());
   std::vector<GenerateResult> results;

@@ -96,11 +96,14 @@ class Generator {
   Generator(const Model& model, const Tokenizer* tokenizer, Workspace& workspace, const DraftSources& drafts = {});
 
   // Throws InvalidArgument for an empty or too long prompt, or an option out of range. `cancelled` (may be null) is
-  // looked at before each step.
+  // looked at before each step, or asked.
   GenerateResult generate(const GenerateRequest& request, const std::atomic<bool>* cancelled = nullptr);
+  GenerateResult generate(const GenerateRequest& request, const std::function<bool()>& cancelled);
   // Several at once, each step over all that are not finished.
   std::vector<GenerateResult> generate_batch(std::span<const GenerateRequest> requests,
                                              const std::atomic<bool>* cancelled = nullptr);
+  std::vector<GenerateResult> generate_batch(std::span<const GenerateRequest> requests,
+                                             const std::function<bool()>& cancelled);
 
   // What it knows of step times, for a later run to begin with (decoding/step_cost_file.h).
   const StepCost& step_cost() const { return engine_.step_cost(); }

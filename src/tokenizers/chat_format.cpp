@@ -111,4 +111,32 @@ std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const P
   return tokenizer.encode(parts, false);
 }
 
+namespace {
+
+// What comes after a reply whose last token is `last`: its end, the user's message, the assistant's header.
+std::vector<int32_t> follow_up_tokens(const Tokenizer& tokenizer, ChatFormat format, const std::string& message,
+                                      int32_t last) {
+  format.default_system.clear();
+  const std::vector<ChatMessage> messages = {{"assistant", ""}, {"user", message}};
+  const std::vector<PromptPiece> pieces = render_chat(format, messages);
+  const auto reply =
+      std::find_if(pieces.begin(), pieces.end(), [](const PromptPiece& piece) { return !piece.trusted; });
+  ESPALIER_CHECK(reply != pieces.end());
+  std::vector<int32_t> tokens = encode_pieces(tokenizer, {reply + 1, pieces.end()});
+  // A reply that ended by itself has its end token already.
+  if (!tokens.empty() && tokens.front() == last) tokens.erase(tokens.begin());
+  return tokens;
+}
+
+}  // namespace
+
+std::vector<int32_t> message_tokens(const Tokenizer& tokenizer, const ChatFormat& format, const std::string& system,
+                                    const std::string& message, std::span<const int32_t> past) {
+  if (!past.empty()) return follow_up_tokens(tokenizer, format, message, past.back());
+  std::vector<ChatMessage> messages;
+  if (!system.empty()) messages.push_back({"system", system});
+  messages.push_back({"user", message});
+  return encode_pieces(tokenizer, render_chat(format, messages));
+}
+
 }  // namespace espalier

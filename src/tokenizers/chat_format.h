@@ -40,5 +40,9 @@ struct PromptPiece {
 std::vector<PromptPiece> render_chat(const ChatFormat& format, std::span<const ChatMessage> messages);
 // The ids of a rendered conversation: special tokens only where the format itself wrote them.
 std::vector<int32_t> encode_pieces(const Tokenizer& tokenizer, std::span<const PromptPiece> pieces);
+// The ids of a user's message up to the assistant's header: the first of a conversation, which `system` opens unless it
+// is empty, or one that follows the conversation `past`.
+std::vector<int32_t> message_tokens(const Tokenizer& tokenizer, const ChatFormat& format, const std::string& system,
+                                    const std::string& message, std::span<const int32_t> past);
 
 }  // namespace espalier

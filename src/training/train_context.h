@@ -8,8 +8,8 @@
 #include <vector>
 
 #include "attention/mechanism_train.h"
-#include "models/context.h"
 #include "checkpoint/model_files.h"
+#include "models/context.h"
 
 namespace espalier {
 

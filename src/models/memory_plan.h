@@ -29,6 +29,4 @@ MemoryPlan plan_memory(const ModelFiles& files, WeightType weights, int64_t toke
 std::string memory_plan_text(const MemoryPlan& plan);
 std::string mebibytes(int64_t bytes);  // "12.3 MiB"
 
-bool is_terminal(int descriptor);
-
 }  // namespace espalier

@@ -1,6 +1,4 @@
-#include "cli/memory_plan.h"
-
-#include <unistd.h>
+#include "models/memory_plan.h"
 
 #include <algorithm>
 #include <cstdio>
@@ -24,10 +22,6 @@ int64_t activation_bytes(const ModelConfig& config) {
 }
 
 }  // namespace
-
-bool is_terminal(int descriptor) {
-  return isatty(descriptor) != 0;
-}
 
 bool is_constant_state(const std::vector<std::unique_ptr<Mechanism>>& mechanisms) {
   return std::all_of(mechanisms.begin(), mechanisms.end(),
