@@ -187,5 +187,39 @@ TEST(Llama, Bf16StaysNear) {
   EXPECT_GT(worst, 1e-4);  // bf16 was used at all
 }
 
+// The table and the head lie within half a step of 8 bits of the file's numbers, a step being max |w| / 127 of 32
+// inputs, also where all other matrices have 4 bits: these are off by several such steps.
+TEST(Llama, TableAndHeadHaveEightBitsWhereTheOthersHaveFour) {
+  for (const bool tied : {true, false}) {
+    const testing::TinyModel shape{.tied = tied};
+    const ModelFiles files = testing::make_tiny_model(shape);
+    const auto read = [&](const char* name) {
+      return files.tensors->read_checked(name, {shape.vocab_size, shape.hidden_size});
+    };
+    const std::vector<float> table = read("model.embed_tokens.weight");
+    const std::vector<float> head = tied ? table : read("lm_head.weight");
+    const auto expect_eight_bits = [&](const float* got, const float* exact) {
+      for (int64_t begin = 0; begin < shape.hidden_size; begin += 32) {
+        const int64_t end = std::min(begin + 32, shape.hidden_size);
+        float most = 0;
+        for (int64_t i = begin; i < end; ++i) most = std::max(most, std::abs(exact[i]));
+        for (int64_t i = begin; i < end; ++i) ASSERT_NEAR(got[i], exact[i], 0.51 * most / 127) << "input " << i;
+      }
+    };
+    for (const WeightType weights : {WeightType::kInt8, WeightType::kInt4, WeightType::kInt4Min}) {
+      const auto model = load_model(files, {.weights = weights});
+      std::vector<float> embedding(static_cast<size_t>(shape.hidden_size)), row = embedding;
+      for (int32_t token = 0; token < shape.vocab_size; ++token) {
+        SCOPED_TRACE(std::string(weight_type_name(weights)) + (tied ? ", tied, token " : ", token ") +
+                     std::to_string(token));
+        model->token_rows(token, embedding.data(), row.data());
+        expect_eight_bits(embedding.data(), table.data() + token * shape.hidden_size);
+        expect_eight_bits(row.data(), head.data() + token * shape.hidden_size);
+        if (HasFatalFailure()) return;
+      }
+    }
+  }
+}
+
 }  // namespace
 }  // namespace espalier
