@@ -46,23 +46,31 @@ def error_line(*arguments, code, **options):
 
 
 @pytest.fixture(scope="session")
-def reference():
-    """transformers' model and tokenizer, loaded from the same GGUF file.
+def reference_tokenizer():
+    """transformers' tokenizer, loaded from the same GGUF file.
 
     Its conversion drops the pre-tokenizer that the file names ("smollm"), so it is set to the one of the model's own
     tokenizer.json: every digit alone, then GPT-2's byte level.
     """
-    import torch
     from tokenizers import pre_tokenizers
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoTokenizer
 
-    torch.set_num_threads(2)
     tokenizer = AutoTokenizer.from_pretrained(MODEL.parent, gguf_file=MODEL.name)
     tokenizer.backend_tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
     )
+    return tokenizer
+
+
+@pytest.fixture(scope="session")
+def reference(reference_tokenizer):
+    """transformers' model and tokenizer, loaded from the same GGUF file."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    torch.set_num_threads(2)
     model = AutoModelForCausalLM.from_pretrained(MODEL.parent, gguf_file=MODEL.name, dtype=torch.float32).eval()
-    return model, tokenizer
+    return model, reference_tokenizer
 
 
 @pytest.fixture(scope="session")

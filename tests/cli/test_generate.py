@@ -39,8 +39,8 @@ def test_greedy_text_is_that_of_transformers_until_a_near_tie(name, reference):
 
 
 @pytest.mark.slow
-def test_chat_prompt_is_the_checkpoints_template(reference):
-    _, tokenizer = reference
+def test_chat_prompt_is_the_checkpoints_template(reference_tokenizer):
+    tokenizer = reference_tokenizer
     messages = [{"role": "user", "content": "Why is the sky blue?"}]
     expected = tokenizer.apply_chat_template(messages, add_generation_prompt=True, tokenize=True)
     expected = expected["input_ids"] if not isinstance(expected, list) else expected
