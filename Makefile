@@ -19,7 +19,7 @@ Torch_DIR ?=
 export PIP_ARGS Torch_DIR TRAIN
 CMAKE := PATH="$(CURDIR)/.venv/bin:$$PATH" cmake
 
-.PHONY: help demo test check build build-tests models encoder bench mechanisms lint lossless fuzz configure clean
+.PHONY: help demo test check build build-tests models encoder bench mechanisms pictures lint lossless fuzz configure clean
 help: ## This list
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
@@ -48,6 +48,9 @@ bench: build models ## Speed beside llama.cpp, same weights, same run
 mechanisms: build-tests ## docs/mechanisms.md: what each attention remembers and costs
 	@build/release/benchmarks/espalier_bench_mechanisms > build/mechanisms.md
 	@mv build/mechanisms.md docs/mechanisms.md
+
+pictures: build models ## docs/pictures and README's table of attentions, from what the program says
+	@.venv/bin/python tools/pictures.py
 
 lint: $(PYTHON) ## Include arrows, formatting, text rules
 	@scripts/lint.sh
