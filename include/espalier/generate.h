@@ -13,20 +13,20 @@ namespace espalier {
 
 struct GenerateSettings {
   int64_t max_tokens = 128;
-  double temperature = 0;         // 0 takes the likeliest token
-  int64_t top_k = 0;              // sample from so many of the likeliest; 0: from all
-  double top_p = 1;               // sample from the smallest set with this probability
-  double min_p = 0;               // leave out tokens below this share of the likeliest
-  double repeat_penalty = 1;      // above 1: tokens of the last 64 become less likely
-  uint64_t seed = 0;              // same seed, same text
-  std::vector<std::string> stop;  // texts that end the output and are not part of it
-  bool ignore_eos = false;        // the model's end tokens do not end the output
+  double temperature = 0;              // 0 takes the likeliest token
+  int64_t top_k = 0;                   // sample from so many of the likeliest; 0: from all
+  double top_p = 1;                    // sample from the smallest set with this probability
+  double min_p = 0;                    // leave out tokens below this share of the likeliest
+  double repeat_penalty = 1;           // above 1: tokens of the last 64 become less likely
+  uint64_t seed = 0;                   // same seed, same text
+  std::vector<std::string> stop = {};  // texts that end the output and are not part of it
+  bool ignore_eos = false;             // the model's end tokens do not end the output
   // Drafts that the model verifies many at a time. They change the speed alone: the text is the same, bit for bit.
   bool speculate = true;
   // Called with whole characters as they become certain; on the calling thread.
-  std::function<void(std::string_view text)> on_text;
+  std::function<void(std::string_view text)> on_text = {};
   // Asked before each step of the model: true ends the text there.
-  std::function<bool()> cancelled;
+  std::function<bool()> cancelled = {};
 };
 
 struct Generated {

@@ -17,12 +17,12 @@ struct LoadSettings {
   // are.
   std::string weights = "bf16";
   // A directory that `espalier linearize` wrote; empty: none.
-  std::string adapter;
+  std::string adapter = {};
   // A SPEC for all layers, as `espalier inspect --attentions` lists them, e.g. "window(group=64)"; empty: the model's
   // own.
-  std::string attention;
+  std::string attention = {};
   // Instruction set: "scalar", "avx2", "avx512", "avx512-bf16", "amx"; empty: the fastest of this processor.
-  std::string isa;
+  std::string isa = {};
 };
 
 struct ModelInfo {

@@ -32,7 +32,7 @@ def library(installed):
 def examples(installed, tmp_path_factory):
     source, build = tmp_path_factory.mktemp("elsewhere") / "source", tmp_path_factory.mktemp("build")
     shutil.copytree(ROOT / "examples/library", source)
-    command("cmake", "-S", source, "-B", build, f"-DCMAKE_PREFIX_PATH={installed}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra")
+    command("cmake", "-S", source, "-B", build, f"-DCMAKE_PREFIX_PATH={installed}", "-DCMAKE_CXX_FLAGS=-Wall -Wextra -pedantic -Werror")
     command("cmake", "--build", build)
     return build
 
