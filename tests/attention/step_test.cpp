@@ -177,11 +177,12 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
   const int64_t total = std::max({3 * block() + 2, rows_of_folds + 2, rows_of_panels + 2, int64_t{70}});
   plain::Sequence rows;
   append_random(rows, shape(), total, random);
-  const auto in_chunks = [&](int64_t chunk) {
+  // The first chunk may be shorter than the others.
+  const auto in_chunks = [&](int64_t chunk, int64_t first) {
     LayerState state(mechanism->layout());
     std::vector<std::vector<float>> out;
-    for (int64_t begin = 0; begin < total; begin += chunk) {
-      const int64_t end = std::min(total, begin + chunk);
+    for (int64_t begin = 0, end = first; begin < total; begin = end, end += chunk) {
+      end = std::min(total, end);
       const plain::Sequence part = part_of(rows, begin, end);
       std::vector<int32_t> parent;
       for (int64_t r = 0; r < end - begin; ++r) parent.push_back(static_cast<int32_t>(r) - 1);
@@ -193,11 +194,16 @@ TEST_P(Steps, CuttingAChainChangesNoBit) {
     state.serialize(bytes);
     return std::pair(out, bytes);
   };
-  const auto one_by_one = in_chunks(1);
-  for (const int64_t chunk : {int64_t{2}, block() + 1, int64_t{65}, total}) {
-    const auto cut = in_chunks(chunk);
-    EXPECT_EQ(cut.first, one_by_one.first) << "chunk " << chunk;
-    EXPECT_EQ(cut.second, one_by_one.second) << "chunk " << chunk;
+  const auto one_by_one = in_chunks(1, 1);
+  const auto expect_same = [&](int64_t chunk, int64_t first) {
+    const auto cut = in_chunks(chunk, first);
+    EXPECT_EQ(cut.first, one_by_one.first) << "chunk " << chunk << " after " << first;
+    EXPECT_EQ(cut.second, one_by_one.second) << "chunk " << chunk << " after " << first;
+  };
+  for (const int64_t chunk : {int64_t{2}, block() + 1, int64_t{65}, total}) expect_same(chunk, chunk);
+  // A long chain behind a few rows, also fewer than there are sinks.
+  for (const int64_t first : {int64_t{1}, int64_t{2}, std::max<int64_t>(1, layout.sinks - 1), block()}) {
+    expect_same(total, std::min(first, total - 1));
   }
 }
 
