@@ -4,6 +4,8 @@ import re
 import subprocess
 import sys
 
+# What runs a model, for the folders above.
+RUNTIME = {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding"}
 ALLOWED = {
     "core": set(),
     "kernels": {"core"},
@@ -12,30 +14,11 @@ ALLOWED = {
     "checkpoint": {"core"},
     "models": {"core", "kernels", "attention", "checkpoint", "tokenizers"},
     "decoding": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models"},
-    "evaluation": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding"},
+    "evaluation": RUNTIME,
     "program": {"core"},
-    "library": {
-        "core",
-        "kernels",
-        "attention",
-        "checkpoint",
-        "tokenizers",
-        "models",
-        "decoding",
-        "evaluation",
-    },
-    "cli": {
-        "core",
-        "kernels",
-        "attention",
-        "checkpoint",
-        "tokenizers",
-        "models",
-        "decoding",
-        "evaluation",
-        "program",
-    },
-    "training": {"core", "kernels", "attention", "checkpoint", "tokenizers", "models", "decoding", "program"},
+    "library": RUNTIME | {"evaluation"},
+    "cli": RUNTIME | {"evaluation", "program"},
+    "training": RUNTIME | {"program"},
 }
 TORCH = re.compile(r'#include [<"](torch|ATen|c10)/')
 # What all attentions share; their own folders stand beside these and build on them.
